@@ -1,0 +1,289 @@
+"""The shop file (TOML) and the environment: read, validated, typed.
+
+Only what a user configures belongs here. What the settings *mean* belongs to the package that uses them
+(which account a sale goes to: accounting/chart.py). Secrets never stand in a shop file: it names
+environment variables, and `secret()` reads them at the moment of use.
+Source of the shop file's form: docs/files-interface.md, "The shop file".
+"""
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kash_pipeline.errors import SettingsError
+
+
+def rate_to_bp(text: str) -> int:
+    """`"5.5"` (percent) to 550 (basis points). Any rate up to two decimals is accepted.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        scaled = Decimal(text) * 100
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is no percentage: write 20 or 5.5") from None
+    if not scaled.is_finite() or scaled != scaled.to_integral_value() or not 0 <= scaled <= 10_000:
+        raise ValueError(f"{text!r} is no percentage between 0 and 100 with at most two decimals")
+    return int(scaled)
+
+
+def bp_to_rate(rate_bp: int) -> str:
+    """550 (basis points) to `"5.5"` (percent), the form used in files, shop files and labels."""
+    whole, rest = divmod(int(rate_bp), 100)
+    return f"{whole}.{rest:02d}".rstrip("0") if rest else str(whole)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+Account = Annotated[str, Field(pattern=r"^[1-9][0-9]{2,19}$")]
+JournalCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,5}$")]
+
+
+class ShopSection(_Strict):
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    name: str = Field(min_length=1)
+    siren: str | None = Field(default=None, pattern=r"^\d{9}$")
+    timezone: str = "Europe/Paris"
+    day_starts_at: Annotated[
+        time, BeforeValidator(lambda v: time.fromisoformat(v) if isinstance(v, str) and len(v) == 5 else v)
+    ] = time(0, 0)
+    fiscal_year_start: str = Field(default="01-01", pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")
+    prices: Literal["tax_included", "tax_excluded"] = "tax_included"
+    vat_rounding: Literal["order", "line"] = "order"
+    granularity: Literal["order", "day", "z"] = "day"
+    accounting_chapters: bool = False
+    named_customers: Literal["own_account", "collective"] = "own_account"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{value!r} is no time zone of the IANA list (example: Europe/Paris)") from None
+        return value
+
+
+class SourceSection(_Strict):
+    kind: Literal["kash_api", "kash_accounting_csv", "kash_fec", "files"]
+    path: str | None = None
+    url: str | None = None
+    shop_id_env: str = "KASH_SHOP_ID"
+    key_env: str = "KASH_API_KEY"
+    # Kash.click documents no call that reads closings (kash-api.md section 0). A script named here is asked for
+    # them; without it the source declares that it has none, and no closing entry is made.
+    closings_script: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> "SourceSection":
+        if self.kind == "kash_api" and not self.url:
+            raise ValueError('kind = "kash_api" needs url = "https://kash.click/workers"')
+        if self.kind != "kash_api" and not self.path:
+            raise ValueError(f'kind = "{self.kind}" needs path = "..."')
+        return self
+
+
+class PennylaneSection(_Strict):
+    url: str = "https://app.pennylane.com"
+    auth: Literal["oauth", "token"] = "oauth"
+    client_id_env: str = "PENNYLANE_CLIENT_ID"
+    client_secret_env: str = "PENNYLANE_CLIENT_SECRET"
+    token_env: str = "PENNYLANE_TOKEN"
+    redirect_url: str = "http://127.0.0.1:8799/pennylane/callback"
+    create_journals: bool = True
+    create_accounts: bool = True
+    correct: Literal["reverse", "hold"] = "reverse"
+    letter: bool = False
+    attach_z: bool = False
+
+
+class RoundingAccounts(_Strict):
+    loss: Account = "658000"
+    gain: Account = "758000"
+
+
+class ChartPeriod(_Strict):
+    """One dated chart. Keys of `sales`, `vat` and the inner table of `sales_by_department` are rates in percent."""
+
+    start: date = Field(alias="from")
+    sales: dict[str, Account] = Field(default_factory=dict)
+    vat: dict[str, Account] = Field(default_factory=dict)
+    methods: dict[str, Account] = Field(default_factory=dict)
+    customers: Account = "411000"
+    takings_to_come: Account = "580100"
+    takings_paid: Account = "580200"
+    cash_short: Account = "658000"
+    cash_over: Account = "758000"
+    vouchers: Account = "419100"
+    deposits: Account = "419100"
+    tips: Account = "467100"
+    rounding: RoundingAccounts = RoundingAccounts()
+    cash_movements: dict[str, Account] = Field(default_factory=dict)
+    sales_by_department: dict[str, dict[str, Account]] = Field(default_factory=dict)
+    methods_by_id: dict[str, Account] = Field(default_factory=dict)
+
+    @field_validator("sales", "vat")
+    @classmethod
+    def _rates(cls, value: dict[str, str]) -> dict[str, str]:
+        for key in value:
+            if key != "default":
+                rate_to_bp(key)
+        return value
+
+    @field_validator("sales_by_department")
+    @classmethod
+    def _department_rates(cls, value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for rates in value.values():
+            cls._rates(rates)
+        return value
+
+    @field_validator("cash_movements")
+    @classmethod
+    def _movement_kinds(cls, value: dict[str, str]) -> dict[str, str]:
+        unknown = set(value) - {"withdrawal", "deposit", "expense", "float"}
+        if unknown:
+            raise ValueError(f"{sorted(unknown)[0]!r} is no kind of cash movement (withdrawal, deposit, expense, float)")
+        return value
+
+
+class ShopFile(_Strict):
+    """One shop, validated. `path` is where it came from, for messages and for relative paths in it."""
+
+    shop: ShopSection
+    source: SourceSection
+    pennylane: PennylaneSection | None = None
+    chart: tuple[ChartPeriod, ...] = Field(min_length=1)
+    journals: dict[str, JournalCode] = Field(default_factory=dict)
+    path: Path | None = Field(default=None, exclude=True)
+
+    @field_validator("chart")
+    @classmethod
+    def _sorted_chart(cls, value: tuple[ChartPeriod, ...]) -> tuple[ChartPeriod, ...]:
+        starts = [period.start for period in value]
+        if len(set(starts)) != len(starts):
+            raise ValueError("two [[chart]] tables have the same from")
+        return tuple(sorted(value, key=lambda period: period.start))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.shop.timezone)
+
+    def source_path(self) -> Path:
+        """`[source] path`, taken relative to the shop file."""
+        relative = Path(self.source.path or "")
+        return relative if relative.is_absolute() or self.path is None else self.path.parent / relative
+
+    def fiscal_year_of(self, day: date) -> tuple[date, date]:
+        """First and last day of the fiscal year that holds `day`."""
+        month, dom = (int(part) for part in self.shop.fiscal_year_start.split("-"))
+        start = date(day.year, month, min(dom, 28) if month == 2 else dom)
+        if day < start:
+            start = start.replace(year=start.year - 1)
+        return start, date.fromordinal(start.replace(year=start.year + 1).toordinal() - 1)
+
+
+def _known_keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items() if name != "path" or model is not ShopFile]
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "shop": ShopSection, "source": SourceSection, "pennylane": PennylaneSection, "chart": ChartPeriod,
+    "rounding": RoundingAccounts,
+}
+
+
+def _explain(error: Any, path: Path) -> tuple[str, str]:
+    location = [part for part in error["loc"]]
+    where = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        key = str(location[-1])
+        section = next((str(part) for part in reversed(location[:-1]) if isinstance(part, str)), "")
+        known = _known_keys(_SECTIONS.get(section, ShopFile))
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"{path}: unknown key {where!r}", hint
+    if error["type"] == "missing":
+        return f"{path}: {where!r} is missing", f"add {location[-1]!r} to [{'.'.join(map(str, location[:-1])) or 'the file'}]"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    shown = f" (found {given!r})" if isinstance(given, str | int | bool) else ""
+    return f"{path}: {where}: {message}{shown}", "correct this value in the shop file"
+
+
+def load_shop(path: Path | str) -> ShopFile:
+    """Read and validate a shop file.
+
+    Raises SettingsError with the file, the key and the nearest known key or the correction.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{file}: there is no such shop file", next_step="give its path with --shop; shops/sandbox.toml is an example"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: not UTF-8 at byte {error.start}", next_step="save the file as UTF-8") from None
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read ({error.strerror})", next_step="check the path and its rights") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file}: no valid TOML: {error}", next_step="correct the line named above") from None
+    return shop_from(data, file)
+
+
+def shop_from(data: dict[str, Any], path: Path) -> ShopFile:
+    """Validate the content of a shop file; see `load_shop`."""
+    try:
+        return ShopFile.model_validate({**data, "path": path})
+    except ValidationError as error:
+        problems = [_explain(item, path) for item in error.errors()]
+        message = "\n".join(text for text, _ in problems)
+        raise SettingsError(message, next_step=problems[0][1]) from None
+
+
+def secret(name: str, *, used_for: str) -> str:
+    """The environment variable `name`; raises SettingsError that says what it is used for, never its value."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        raise SettingsError(
+            f"environment variable {name} is not set; it holds {used_for}", next_step=f"export {name}=... (see .env.example)"
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where state lives. Every path and URL of the running pipeline comes from here.
+
+    home            KASH_HOME, default `.kash` in the working directory: everything kept on this machine
+    lake_url        KASH_LAKE_URL, any fsspec URL, default `<home>/lake`
+    database_url    KASH_DATABASE_URL, a postgresql:// URL; None means the embedded PostgreSQL under `<home>/pg`
+    shop_path       KASH_SHOP, the shop file of the Dagster code location, default shops/sandbox.toml
+    """
+
+    home: Path
+    lake_url: str
+    database_url: str | None
+    shop_path: Path
+
+    @classmethod
+    def read(cls) -> "Environment":
+        home = Path(os.environ.get("KASH_HOME", ".kash")).absolute()
+        return cls(
+            home=home,
+            lake_url=os.environ.get("KASH_LAKE_URL") or str(home / "lake"),
+            database_url=os.environ.get("KASH_DATABASE_URL") or None,
+            shop_path=Path(os.environ.get("KASH_SHOP", "shops/sandbox.toml")),
+        )
