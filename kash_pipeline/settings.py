@@ -152,7 +152,9 @@ class ChartPeriod(_Strict):
     def _movement_kinds(cls, value: dict[str, str]) -> dict[str, str]:
         unknown = set(value) - {"withdrawal", "deposit", "expense", "float"}
         if unknown:
-            raise ValueError(f"{sorted(unknown)[0]!r} is no kind of cash movement (withdrawal, deposit, expense, float)")
+            raise ValueError(
+                f"{sorted(unknown)[0]!r} is no kind of cash movement (withdrawal, deposit, expense, float)"
+            )
         return value
 
 
@@ -193,17 +195,22 @@ class ShopFile(_Strict):
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items() if name != "path" or model is not ShopFile]
+    return [
+        field.alias or name for name, field in model.model_fields.items() if name != "path" or model is not ShopFile
+    ]
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {
-    "shop": ShopSection, "source": SourceSection, "pennylane": PennylaneSection, "chart": ChartPeriod,
+    "shop": ShopSection,
+    "source": SourceSection,
+    "pennylane": PennylaneSection,
+    "chart": ChartPeriod,
     "rounding": RoundingAccounts,
 }
 
 
 def _explain(error: Any, path: Path) -> tuple[str, str]:
-    location = [part for part in error["loc"]]
+    location = list(error["loc"])
     where = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
         key = str(location[-1])
@@ -213,7 +220,10 @@ def _explain(error: Any, path: Path) -> tuple[str, str]:
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         return f"{path}: unknown key {where!r}", hint
     if error["type"] == "missing":
-        return f"{path}: {where!r} is missing", f"add {location[-1]!r} to [{'.'.join(map(str, location[:-1])) or 'the file'}]"
+        return (
+            f"{path}: {where!r} is missing",
+            f"add {location[-1]!r} to [{'.'.join(map(str, location[:-1])) or 'the file'}]",
+        )
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
     shown = f" (found {given!r})" if isinstance(given, str | int | bool) else ""
@@ -230,12 +240,15 @@ def load_shop(path: Path | str) -> ShopFile:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SettingsError(
-            f"{file}: there is no such shop file", next_step="give its path with --shop; shops/sandbox.toml is an example"
+            f"{file}: there is no such shop file",
+            next_step="give its path with --shop; shops/sandbox.toml is an example",
         ) from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file}: not UTF-8 at byte {error.start}", next_step="save the file as UTF-8") from None
     except OSError as error:
-        raise SettingsError(f"{file}: cannot be read ({error.strerror})", next_step="check the path and its rights") from None
+        raise SettingsError(
+            f"{file}: cannot be read ({error.strerror})", next_step="check the path and its rights"
+        ) from None
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -258,7 +271,8 @@ def secret(name: str, *, used_for: str) -> str:
     value = os.environ.get(name, "").strip()
     if not value:
         raise SettingsError(
-            f"environment variable {name} is not set; it holds {used_for}", next_step=f"export {name}=... (see .env.example)"
+            f"environment variable {name} is not set; it holds {used_for}",
+            next_step=f"export {name}=... (see .env.example)",
         )
     return value
 

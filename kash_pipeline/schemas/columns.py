@@ -29,7 +29,7 @@ def _is_text(series: Any) -> bool:
         dtype = dtype.categories.dtype
         if len(series.cat.categories) == 0:
             return True
-    return isinstance(dtype, pd.StringDtype) or (len(series) == 0 and dtype == object)
+    return isinstance(dtype, pd.StringDtype) or (len(series) == 0 and pd.api.types.is_object_dtype(dtype))
 
 
 _TEXT = pa.Check(_is_text, name="is_text", error="not text (str or category of str)")
@@ -47,7 +47,11 @@ def day(name: str, description: str) -> pa.Column:
 
 def instant(name: str, description: str, *, nullable: bool = True) -> pa.Column:
     return pa.Column(
-        pd.DatetimeTZDtype("us", "UTC"), name=name, nullable=nullable, description=description, metadata={"kind": "instant"}
+        pd.DatetimeTZDtype("us", "UTC"),
+        name=name,
+        nullable=nullable,
+        description=description,
+        metadata={"kind": "instant"},
     )
 
 
@@ -56,15 +60,25 @@ def number(
 ) -> pa.Column:
     """An integer column of kind cents, bp, milli or int."""
     return pa.Column(
-        "Int64" if nullable else "int64", name=name, nullable=nullable, checks=list(checks), description=description,
+        "Int64" if nullable else "int64",
+        name=name,
+        nullable=nullable,
+        checks=list(checks),
+        description=description,
         metadata={"kind": kind},
     )
 
 
-def table(name: str, description: str, columns: Sequence[pa.Column], *, unique: Sequence[str] = ()) -> pa.DataFrameSchema:
+def table(
+    name: str, description: str, columns: Sequence[pa.Column], *, unique: Sequence[str] = ()
+) -> pa.DataFrameSchema:
     """A closed table: unknown columns are refused. Column order is part of the statement."""
     return pa.DataFrameSchema(
-        {column.name: column for column in columns}, name=name, description=description, strict=True, ordered=True,
+        {column.name: column for column in columns},
+        name=name,
+        description=description,
+        strict=True,
+        ordered=True,
         metadata={"unique": list(unique)},
     )
 
@@ -74,15 +88,23 @@ def kind_of(column: pa.Column) -> str:
 
 
 _ARROW = {
-    "text": arrow.string(), "day": arrow.date32(), "instant": arrow.timestamp("us", tz="UTC"), "cents": arrow.int64(),
-    "bp": arrow.int64(), "milli": arrow.int64(), "int": arrow.int64(),
+    "text": arrow.string(),
+    "day": arrow.date32(),
+    "instant": arrow.timestamp("us", tz="UTC"),
+    "cents": arrow.int64(),
+    "bp": arrow.int64(),
+    "milli": arrow.int64(),
+    "int": arrow.int64(),
 }
 
 
 def arrow_schema(schema: pa.DataFrameSchema) -> arrow.Schema:
     """The Arrow (Parquet) form of a table."""
     return arrow.schema(
-        [arrow.field(name, _ARROW[kind_of(column)], nullable=bool(column.nullable)) for name, column in schema.columns.items()]
+        [
+            arrow.field(name, _ARROW[kind_of(column)], nullable=bool(column.nullable))
+            for name, column in schema.columns.items()
+        ]
     )
 
 
@@ -99,7 +121,8 @@ def from_arrow(source: arrow.Table, schema: pa.DataFrameSchema, *, categories: b
     if categories:
         coded = [
             arrow.field(field.name, arrow.dictionary(arrow.int32(), arrow.string()))
-            if kind_of(schema.columns[field.name]) == "text" and not arrow.types.is_dictionary(field.type) else field
+            if kind_of(schema.columns[field.name]) == "text" and not arrow.types.is_dictionary(field.type)
+            else field
             for field in source.schema
         ]
         source = source.cast(arrow.schema(coded))
@@ -123,8 +146,10 @@ def conform(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
             values = frame[name]
         if kind == "text":
             if not isinstance(values.dtype, pd.CategoricalDtype):
-                values = values.astype("str") if not values.isna().all() else values.astype(object).astype("str").where(
-                    values.notna()
+                values = (
+                    values.astype("str")
+                    if not values.isna().all()
+                    else values.astype(object).astype("str").where(values.notna())
                 )
         elif kind == "day":
             values = values.astype(DAY_DTYPE)
