@@ -1,8 +1,8 @@
 """Errors of reading a till: one tree that every source adapter shares.
 
 Only what a caller has to tell apart belongs here: may another try help, must a person act, has the till changed its
-form. What a till says *about the sales* (an unknown method, a total that is not its lines) is no error of reading: it holds a
-register-day and comes from accounting/.
+form. What a till says *about the sales* (an unknown method, a total that is not its lines) is no error of reading: it
+holds a register-day and comes from accounting/.
 """
 
 from kash_pipeline.errors import KashPipelineError

@@ -72,6 +72,8 @@ class RawDocument:
 class DayOfSales:
     """Orders of one business day with their lines and VAT, and the payments nested in them (of whatever day).
 
+    Payments without an order, or of an order the source does not have, come with the day they were made.
+
     An empty frame means the till said that there are none; an adapter that could not read raises instead.
     """
 
@@ -100,7 +102,7 @@ class Source(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def reference(self) -> dict[str, pd.DataFrame]:
-        """Reference tables by name (`schemas.facts.REFERENCE`), as they stand now; all six, empty where there are none."""
+        """Reference tables by name (`schemas.facts.REFERENCE`), as they stand now: all six, some empty."""
         ...
 
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
