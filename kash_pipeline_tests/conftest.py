@@ -21,7 +21,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """URL of an embedded PostgreSQL that lives as long as this worker; KASH_TEST_PG names a directory to keep one in."""
+    """URL of an embedded PostgreSQL of this test worker; KASH_TEST_PG names a directory to keep one in."""
     from kash_pipeline.warehouse import embedded
 
     kept = os.environ.get("KASH_TEST_PG")

