@@ -5,7 +5,12 @@ form. What a till says *about the sales* (an unknown method, a total that is not
 holds a register-day and comes from accounting/.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from kash_pipeline.errors import KashPipelineError
+
+PROBLEMS_SHOWN = 20
 
 
 class PosError(KashPipelineError):
@@ -27,5 +32,42 @@ class SourceChanged(PosError):
     """
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a folder of facts.
+
+    file    name of the file in the folder, or the folder itself
+    what    what is wrong, with the value found
+    cure    what to write instead or where to look
+    row     line of a CSV file (the header is line 1) or row of a Parquet file (from 1); None when no row is concerned
+    column  column as the file names it; None when no column is concerned
+    """
+
+    file: str
+    what: str
+    cure: str
+    row: int | None = None
+    column: str | None = None
+
+    def __str__(self) -> str:
+        row = f", row {self.row}" if self.row is not None else ""
+        column = f", column {self.column}" if self.column is not None else ""
+        return f"{self.file}{row}{column}: {self.what}; {self.cure}"
+
+
 class FilesError(PosError):
-    """A folder of facts cannot be read; the message lists every problem found with its file, row and column."""
+    """A folder of facts cannot be read.
+
+    `problems` holds every problem found, the message the first twenty; both name file, row and column.
+    """
+
+    def __init__(self, folder: object, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+        shown = "".join(f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN])
+        more = len(problems) - PROBLEMS_SHOWN
+        rest = f"\n  - and {more} more" if more > 0 else ""
+        first = self.problems[0]
+        super().__init__(
+            f"{folder}: the facts cannot be read, {count}:{shown}{rest}", next_step=f"{first.file}: {first.cure}"
+        )
