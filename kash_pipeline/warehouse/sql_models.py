@@ -1,7 +1,7 @@
 """Load and run `dbt_like_sql/`: SELECT files with `ref()` and `source()`, and the tests of their schema.yml.
 
-Only reading the folder, creating its views and tables and running its tests belongs here; when a model is built, and how
-its result is shown, is decided in defs/marts.py. What a figure means stands in the SQL file and its schema.yml.
+Only reading the folder, creating its views and tables and running its tests belongs here; when a model is built, and
+how its result is shown, is decided in defs/marts.py. What a figure means stands in the SQL file and its schema.yml.
 
 The folder is a dbt project and follows dbt's rules (https://docs.getdbt.com/reference/resource-properties/data-tests):
 `unique`, `not_null`, `accepted_values` and `relationships` per column, and singular tests as SELECTs of failing rows.
@@ -21,7 +21,7 @@ import yaml
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.warehouse.errors import WarehouseError
 
 FOLDER = Path(__file__).resolve().parents[2] / "dbt_like_sql"
 SCHEMA = "marts"
@@ -32,7 +32,7 @@ Materialized = Literal["view", "table"]
 Severity = Literal["error", "warn"]
 
 
-class SqlModelError(KashPipelineError):
+class SqlModelError(WarehouseError):
     """A file of dbt_like_sql/ cannot be used; the message names the file."""
 
 
@@ -98,8 +98,8 @@ class SqlProject:
 def load_project(folder: Path = FOLDER, *, schema: str = SCHEMA) -> SqlProject:
     """Read every model, its properties and its tests; nothing is sent to a database.
 
-    Raises SqlModelError with the file for: invalid YAML or Jinja, an unknown `ref` or `source`, a file that is no single
-    SELECT, a model without properties or properties without a model, an unknown test, a circle of refs.
+    Raises SqlModelError with the file for: invalid YAML or Jinja, an unknown `ref` or `source`, a file that is no
+    single SELECT, a model without properties or properties without a model, an unknown test, a circle of refs.
     """
     settings = _yaml(folder / "dbt_project.yml")
     paths = [folder / str(path) for path in settings.get("model-paths", ["models"])]
@@ -266,7 +266,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 def _jinja(file: Path, text: str, names: Mapping[str, Callable[..., str]]) -> str:
     """Render with these functions and nothing else; the sandbox keeps a template from reaching Python."""
-    environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 SQL, no HTML
+    environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.globals.clear()
     try:
         return environment.from_string(text).render(**names)
