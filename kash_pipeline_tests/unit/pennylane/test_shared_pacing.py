@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine, text
@@ -28,10 +29,11 @@ engine.dispose()
 
 
 @pytest.fixture
-def engine(database_url: str) -> Engine:
+def engine(database_url: str) -> Iterator[Engine]:
     engine = open_engine(database_url)
     upgrade(engine)
-    return engine
+    yield engine
+    engine.dispose()
 
 
 def test_processes_share_the_slots_of_one_token(engine: Engine, database_url: str) -> None:
@@ -40,7 +42,6 @@ def test_processes_share_the_slots_of_one_token(engine: Engine, database_url: st
         for _ in range(3)
     ]
     times = sorted(float(line) for sender in senders for line in sender.communicate(timeout=60)[0].split())
-    engine.dispose()
     assert len(times) == 30
     # The sixth request after any other comes at least one hold (0.3 s) later, whichever process sent it.
     assert min(later - earlier for earlier, later in zip(times, times[5:], strict=False)) >= 0.3
@@ -53,7 +54,6 @@ def test_a_slot_of_a_killed_process_comes_back_after_its_lease(engine: Engine) -
     start = time.monotonic()
     with SharedPacing(engine, "t", limit=1).slot():
         waited = time.monotonic() - start
-    engine.dispose()
     assert waited >= 0.39
     del held
 
@@ -70,7 +70,6 @@ def test_a_429_and_foreign_use_hold_all_processes(engine: Engine) -> None:
         earliest = connection.execute(
             text("select extract(epoch from min(free_at) - clock_timestamp()) from kash.rate_slots")
         ).scalar_one()
-    engine.dispose()
     assert 6.0 < earliest <= 7.0
 
 
