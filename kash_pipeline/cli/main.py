@@ -6,6 +6,7 @@ need no Dagster never import it, so `kash-pipeline build` starts in about a seco
 
 import importlib
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -27,6 +28,12 @@ COMMANDS = {
 }
 
 
+class WrongUsage(click.UsageError):
+    """A command typed wrongly. Click's own exit code for it is 2, which here means "some days are held"."""
+
+    exit_code = 1
+
+
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -37,6 +44,12 @@ class _Lazy(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise WrongUsage(error.format_message(), error.ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -49,10 +62,13 @@ def cli() -> None:
     """From a Kash.click till to PennyLane books, to the cent and exactly once."""
 
 
-def main() -> None:
-    """Entry point: errors meant for the user become two lines on standard error and exit code 1."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: errors meant for the user become two lines on standard error and exit code 1.
+
+    `arguments` are those of the process when left out.
+    """
     try:
-        cli.main(standalone_mode=True)
+        cli.main(args=arguments, prog_name="kash-pipeline", standalone_mode=True)
     except KashPipelineError as error:
         click.echo(f"kash-pipeline: {error}", err=True)
         sys.exit(1)

@@ -5,12 +5,14 @@ Which columns a table has, and what its rows may say together, is files.py.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-DAY_MIN, DAY_MAX = "1990-01-01", "2099-12-31"
+DAY_MIN, DAY_MAX = date(1990, 1, 1), date(2099, 12, 31)
 """Days a till can mean: before 1990 there was no such till, after 2099 it is a slip of the keyboard."""
 
 AMOUNT_DIGITS = 10
@@ -19,6 +21,14 @@ AMOUNT_DIGITS = 10
 SCALE = {"cents": 2, "bp": 2, "milli": 3, "int": 0}
 """Decimals a cell of this kind may have; its integer counts the last one."""
 _DIGITS = {"cents": AMOUNT_DIGITS, "bp": 3, "milli": 9, "int": 9}
+_RANGE: dict[str, tuple[Any, Any]] = {
+    "cents": (1 - 10**12, 10**12 - 1),
+    "bp": (0, 10_000),
+    "milli": (1 - 10**12, 10**12 - 1),
+    "int": (1, 10**9 - 1),
+    "day": (DAY_MIN, DAY_MAX),
+    "instant": (datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)),
+}
 _INSTANT = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
 
 
@@ -95,26 +105,27 @@ def _parse_numbers(words: pa.Array, kind: str) -> Cells:
     sign = "-?" if kind in ("cents", "milli") else ""
     decimals = rf"(\.\d{{1,{scale}}})?" if scale else ""
     good = pc.match_substring_regex(words, rf"^{sign}\d{{1,{digits}}}{decimals}$")
-    values = scaled(pc.cast(_only(words, good), pa.decimal128(digits + scale, scale)))
-    if kind in ("bp", "int"):
-        low, high = (0, 10_000) if kind == "bp" else (1, 10**digits)
-        good = pc.and_(good, pc.fill_null(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)), False))
-    return Cells(values, _true_at(pc.invert(good)))
+    return checked(scaled(pc.cast(_only(words, good), pa.decimal128(digits + scale, scale))), kind, good)
+
+
+def checked(values: pa.Array, kind: str, good: pa.Array | None = None) -> Cells:
+    """Values of the declared type; bad are those out of range, and those that `good` says were no cell of this kind."""
+    low, high = (pa.scalar(bound, values.type) for bound in _RANGE[kind])
+    outside = pc.or_(pc.less(values, low), pc.greater(values, high)).fill_null(False)
+    return Cells(values, _true_at(outside if good is None else pc.or_(outside, pc.invert(good))))
 
 
 def _parse_days(words: pa.Array) -> Cells:
     good = pc.match_substring_regex(words, r"^\d{4}-\d\d-\d\d$")
-    good = pc.and_(good, pc.and_(pc.greater_equal(words, DAY_MIN), pc.less_equal(words, DAY_MAX)))
-    return _cast_or_none(words, good, pa.date32())
+    return _cast(words, good, pa.date32(), "day")
 
 
 def _parse_instants(words: pa.Array) -> Cells:
     good = pc.match_substring_regex(words, _INSTANT)
-    good = pc.and_(good, pc.and_(pc.greater_equal(words, DAY_MIN), pc.less_equal(words, DAY_MAX + "~")))
-    return _cast_or_none(pc.utf8_upper(words), good, pa.timestamp("us", tz="UTC"))
+    return _cast(pc.utf8_upper(words), good, pa.timestamp("us", tz="UTC"), "instant")
 
 
-def _cast_or_none(words: pa.Array, good: pa.Array, target: pa.DataType) -> Cells:
+def _cast(words: pa.Array, good: pa.Array, target: pa.DataType, kind: str) -> Cells:
     candidates = _only(words, good)
     try:
         values = candidates.cast(target)
@@ -128,7 +139,7 @@ def _cast_or_none(words: pa.Array, good: pa.Array, target: pa.DataType) -> Cells
                 flags.append(False)
         good = pc.and_(good, pa.array(flags, pa.bool_()))
         values = _only(words, good).cast(target)
-    return Cells(values, _true_at(pc.invert(good)))
+    return checked(values, kind, good)
 
 
 def to_text(column: pa.Array, kind: str) -> pa.Array:

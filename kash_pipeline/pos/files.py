@@ -30,6 +30,7 @@ from kash_pipeline.pos.errors import FilesError, Problem
 from kash_pipeline.pos.loading import PER_COLUMN, load
 from kash_pipeline.pos.port import Capabilities, DayOfClosings, DayOfSales, RawDocument
 from kash_pipeline.schemas.columns import arrow_schema, from_arrow, kind_of, to_arrow
+from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES, TRIAL_BALANCE
 from kash_pipeline.schemas.facts import (
     CUSTOMER_KINDS,
     FACTS,
@@ -73,10 +74,11 @@ class FileColumn:
     nullable: bool
 
 
-def file_columns(table: str) -> list[FileColumn]:
+def file_columns(schema: pandera.DataFrameSchema) -> list[FileColumn]:
     """The columns of a table in the files interface, in the order of the schema."""
     found = []
-    for in_frame, column in FACTS[table].columns.items():
+    table = str(schema.name)
+    for in_frame, column in schema.columns.items():
         kind = kind_of(column)
         optional = column.nullable or (table, in_frame) in _DEFAULTS
         found.append(
@@ -113,7 +115,7 @@ def read_folder(path: Path | str, *, tables: Sequence[str] = tuple(FACTS)) -> Fa
     wanted = {name: file for name, file in files.items() if name in tables}
     read: dict[str, _Read] = {}
     for name, file in wanted.items():
-        table, found = _read_table(name, file)
+        table, found = _read_table(FACTS[name], file)
         problems += found
         if table is not None:
             read[name] = table
@@ -162,7 +164,7 @@ def _find_files(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
             problems.append(Problem(names, f"table {name} stands in {len(found)} files", "keep exactly one of them"))
     for name in REQUIRED:
         if name not in files and not any(problem.file.partition(".")[0] == name for problem in problems):
-            columns = ",".join(column.name for column in file_columns(name) if column.required)
+            columns = ",".join(column.name for column in file_columns(FACTS[name]) if column.required)
             problems.append(Problem(name, "this table is missing", f"add {name}.csv with the columns {columns}"))
     return {name: found[0] for name, found in files.items() if len(found) == 1}, problems
 
@@ -170,23 +172,24 @@ def _find_files(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
 # --- one table -----------------------------------------------------------------------------------------------------
 
 
-def _read_table(table: str, file: Path) -> tuple[_Read | None, list[Problem]]:
+def _read_table(schema: pandera.DataFrameSchema, file: Path) -> tuple[_Read | None, list[Problem]]:
     loaded, problems = load(file)
     if loaded is None:
         return None, problems
     parquet = file.suffix == ".parquet"
-    named, problems = _match_columns(table, file.name, loaded.data.column_names, parquet=parquet)
+    columns, table = file_columns(schema), str(schema.name)
+    named, problems = _match_columns(columns, file.name, loaded.data.column_names, parquet=parquet)
     if problems:
         return None, problems
     arrays: dict[str, pa.Array] = {}
-    for column in file_columns(table):
+    for column in columns:
         if column.in_frame in named:
             shown = named[column.in_frame]
             values, found = _column(table, file.name, column, shown, loaded.data.column(shown), loaded.row_of)
             problems += found
             arrays[column.in_frame] = values
         else:
-            target = arrow_schema(FACTS[table]).field(column.in_frame).type
+            target = arrow_schema(schema).field(column.in_frame).type
             default = pa.scalar(_DEFAULTS.get((table, column.in_frame)), target)
             arrays[column.in_frame] = pa.repeat(default, loaded.data.num_rows)
     if problems:
@@ -195,10 +198,9 @@ def _read_table(table: str, file: Path) -> tuple[_Read | None, list[Problem]]:
 
 
 def _match_columns(
-    table: str, file: str, header: Sequence[str], *, parquet: bool
+    columns: Sequence[FileColumn], file: str, header: Sequence[str], *, parquet: bool
 ) -> tuple[dict[str, str], list[Problem]]:
     """Frame column -> file column; in Parquet a column may also stand under its frame name (`total_cents`)."""
-    columns = file_columns(table)
     by_name = {column.name: column.in_frame for column in columns}
     if parquet:
         by_name |= {column.in_frame: column.in_frame for column in columns}
@@ -230,42 +232,27 @@ def _column(
     table: str, file: str, column: FileColumn, shown: str, values: pa.ChunkedArray, row_of: Callable[[int], int]
 ) -> tuple[pa.Array | None, list[Problem]]:
     """One column in its declared type; on any problem None and what is wrong."""
-    merged = _one_array(values)
-    text, wrong_type = _as_text_or_integers(column, shown, merged)
-    if wrong_type:
-        return None, [Problem(file, f"type {merged.type} is not accepted", wrong_type, column=shown)]
-    default = _DEFAULTS.get((table, column.in_frame))
+    raw = _one_array(values)
+    ready, instead = _readable(column, shown, raw)
+    if instead:
+        return None, [Problem(file, f"type {raw.type} is not accepted", instead, column=shown)]
+    is_text = pa.types.is_dictionary(ready.type) or pa.types.is_string(ready.type)
+    parsed = cells.parse(ready, column.kind) if is_text else cells.checked(ready, column.kind)
     problems = []
-    if pa.types.is_dictionary(text.type) or pa.types.is_string(text.type):
-        parsed = cells.parse(text, column.kind)
-        for position in parsed.bad[:PER_COLUMN].tolist():
-            cell = str(text[position].as_py())
-            meant = cells.suggestion(column.kind, cell)
-            what = f"{cell!r} is not {cells.form(column.kind)}"
-            if column.kind == "text":
-                what = "the cell holds a NUL character"
-            cure = f"write {meant}" if meant else "correct this cell"
-            problems.append(Problem(file, what, cure, row_of(position), shown))
-        result = parsed.values
-        count = len(parsed.bad)
-    else:
-        result = text
-        limit = 10 ** (cells.AMOUNT_DIGITS + 2)
-        outside = pc.or_(pc.greater_equal(result, limit), pc.less_equal(result, -limit))
-        if column.kind in ("bp", "int"):
-            low, high = (0, 10_000) if column.kind == "bp" else (1, 10**9)
-            outside = pc.or_(pc.less(result, low), pc.greater(result, high))
-        positions = np.flatnonzero(outside.fill_null(False).to_numpy(zero_copy_only=False))
-        for position in positions[:PER_COLUMN].tolist():
-            what = f"{result[position].as_py()} is out of range for {cells.form(column.kind)}"
-            problems.append(Problem(file, what, "correct this cell", row_of(position), shown))
-        count = len(positions)
+    for position in parsed.bad[:PER_COLUMN].tolist():
+        cell = str(ready[position].as_py())
+        meant = cells.suggestion(column.kind, cell)
+        what = f"{cell!r} is not {cells.form(column.kind)}"
+        if column.kind == "text":
+            what = "the cell holds a NUL character"
+        problems.append(Problem(file, what, f"write {meant}" if meant else "correct it", row_of(position), shown))
+    result, count = parsed.values, len(parsed.bad)
     if count > PER_COLUMN:
         more = f"{count - PER_COLUMN} more cells of this column are wrong in the same way"
         problems.append(Problem(file, more, "correct the whole column", column=shown))
     if problems:
         return None, problems
-    if default is not None:
+    if (default := _DEFAULTS.get((table, column.in_frame))) is not None:
         result = result.fill_null(default)
     if not column.nullable and result.null_count:
         positions = np.flatnonzero(result.is_null().to_numpy(zero_copy_only=False))
@@ -290,31 +277,34 @@ def _unknown_words(
     return problems
 
 
-def _as_text_or_integers(column: FileColumn, shown: str, values: pa.Array) -> tuple[pa.Array, str]:
-    """A column ready for `cells.parse`, or already in integers of its unit; else what to store instead.
+def _readable(column: FileColumn, shown: str, values: pa.Array) -> tuple[pa.Array, str]:
+    """A column as text for `cells.parse`, or in its declared type already; or what to store instead.
 
-    CSV columns always come as text. A Parquet column carries its own type, so this is where float money is refused.
+    CSV columns always come as text. A Parquet column carries its own type: this is where float money is refused.
     """
     kind, type_ = column.kind, values.type
     if pa.types.is_dictionary(type_):
         if pa.types.is_string(type_.value_type):
             return values, ""
-        return _as_text_or_integers(column, shown, values.dictionary_decode())
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_null(type_):
+        return _readable(column, shown, values.dictionary_decode())
+    if any(is_type(type_) for is_type in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
         return values.cast(pa.string()), ""
-    if pa.types.is_string_view(type_):
+    if pa.types.is_null(type_):
         return values.cast(pa.string()), ""
-    in_units = shown == column.in_frame and kind in (*_UNITS, "int")
     if kind == "text":
         return (values.cast(pa.string()), "") if pa.types.is_integer(type_) else (values, "store it as a string")
     if kind == "day":
-        if pa.types.is_date(type_) or (pa.types.is_timestamp(type_) and type_.tz is None):
-            return values.cast(pa.timestamp("ms")).cast(pa.date32(), safe=False).cast(pa.string()), ""
+        try:
+            if pa.types.is_date(type_) or (pa.types.is_timestamp(type_) and type_.tz is None):
+                return values.cast(pa.date32()), ""
+        except pa.ArrowInvalid:  # a timestamp that is not midnight: whose day it is, only the shop knows
+            pass
         return values, "store it as a date or as YYYY-MM-DD"
     if kind == "instant":
         if pa.types.is_timestamp(type_) and type_.tz is not None:
-            return cells.to_text(values.cast(pa.timestamp("us", tz="UTC"), safe=False), "instant"), ""
+            return values.cast(pa.timestamp("us", tz="UTC"), safe=False), ""
         return values, "store it as a timestamp with time zone UTC or as text with its offset"
+    in_units = shown == column.in_frame
     if pa.types.is_integer(type_):
         if in_units:
             return values.cast(pa.int64()) if type_ != pa.uint64() else _uint64(values), ""
@@ -331,12 +321,9 @@ def _as_text_or_integers(column: FileColumn, shown: str, values: pa.Array) -> tu
         return values.cast(pa.string()), ""
     if pa.types.is_floating(type_) and kind in ("bp", "milli"):
         # Rates and quantities are no money. Arrow prints the shortest digits that give the float back: 5.5, not 5.4999.
-        whole = pc.replace_substring_regex(values.cast(pa.string()), r"\.0$", "")
-        return whole, ""
-    cents = (
-        f"decimal(…, 2), or as integer cents named {column.in_frame}" if kind == "cents" else "an integer or decimal"
-    )
-    return values, f"store it as {cents}: a float cannot hold every cent"
+        return pc.replace_substring_regex(values.cast(pa.string()), r"\.0$", ""), ""
+    cents = f"store it as decimal(12, 2) or as integer cents named {column.in_frame}; a float cannot hold every cent"
+    return values, cents if kind == "cents" else "store it as an integer or a decimal"
 
 
 def _uint64(values: pa.Array) -> pa.Array:
@@ -439,6 +426,40 @@ def write_table(frame: pd.DataFrame, schema: pandera.DataFrameSchema, target: Pa
     # mtime 0: gzip would write the time of day into its header
     compression = {"method": "gzip", "mtime": 0} if target.suffix == ".gz" else None
     file_table(frame, schema).to_csv(target, index=False, lineterminator="\n", compression=compression)
+
+
+RESULTS: dict[str, pandera.DataFrameSchema] = {
+    str(schema.name): schema for schema in (ENTRIES, ENTRY_LINES, HELD, NOTICES, TRIAL_BALANCE)
+}
+
+
+def write_results(tables: Mapping[str, pd.DataFrame], path: Path | str) -> None:
+    """Write entries, entry_lines, held, notices and trial_balance as CSV: all of them or none.
+
+    Raises FilesError when the folder cannot be written.
+    """
+    with writing_folder(path) as staging:
+        for name, frame in tables.items():
+            write_table(frame, RESULTS[name], staging / f"{name}.csv")
+
+
+def read_results(path: Path | str) -> dict[str, pd.DataFrame]:
+    """What `write_results` wrote, as frames of schemas/entries.py. Raises FilesError as `read_folder` does."""
+    folder = Path(path)
+    found: dict[str, pd.DataFrame] = {}
+    problems: list[Problem] = []
+    for name, schema in RESULTS.items():
+        file = folder / f"{name}.csv"
+        if not file.is_file():
+            problems.append(Problem(file.name, "this table is missing", "give the --out folder of kash-pipeline build"))
+            continue
+        read, wrong = _read_table(schema, file)
+        problems += wrong
+        if read is not None:
+            found[name] = from_arrow(read.data, schema)
+    if problems:
+        raise FilesError(folder, problems)
+    return found
 
 
 @contextmanager

@@ -49,7 +49,9 @@ def load(file: Path) -> tuple[Loaded | None, list[Problem]]:
 
 def _load_parquet(file: Path) -> tuple[Loaded | None, list[Problem]]:
     try:
-        data = pq.ParquetFile(file).read()
+        schema = pq.read_schema(file)
+        words = [column.name for column in schema if pa.types.is_string(column.type)]
+        data = pq.ParquetFile(file, read_dictionary=words).read().unify_dictionaries()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         reason = str(error).splitlines()[0]
         return None, [Problem(file.name, f"is no readable Parquet file ({reason})", "write the file again")]
