@@ -26,6 +26,10 @@ class LedgerError(WarehouseError):
     """A step of the publication ledger that its states do not allow."""
 
 
+class LedgerBusy(LedgerError):
+    """Another process publishes for this shop at the moment."""
+
+
 class SecretKeyError(WarehouseError):
     """Stored tokens cannot be read with the key at hand."""
 

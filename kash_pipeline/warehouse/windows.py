@@ -7,7 +7,7 @@ cannot double a day. What may be sent to PennyLane is not decided here but in le
 import io
 from collections.abc import Iterable
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pandera.pandas as pa
@@ -21,6 +21,8 @@ from kash_pipeline.schemas import entries as schemas
 from kash_pipeline.schemas.columns import DAY_DTYPE, INSTANT_DTYPE, arrow_schema, from_arrow, to_arrow
 from kash_pipeline.warehouse.errors import LoadError
 from kash_pipeline.warehouse.tables import ENTRIES, ENTRY_LINES, HELD, NOTICES
+
+_WINDOW_LOCK = 0x6B77  # "kw": class of the advisory locks of writers
 
 WINDOWED: dict[str, tuple[sa.Table, pa.DataFrameSchema, tuple[str, ...]]] = {
     "entries": (ENTRIES, schemas.ENTRIES, ("business_day", "register_id", "entry_key")),
@@ -76,6 +78,7 @@ def replace_days(connection: sa.Connection, table: str, shop_id: str, days: Iter
             f"{table}: rows of {min(stray)}, which is not among the days to replace",
             next_step="replace every day that the frame holds",
         )
+    lock_windows(connection, shop_id)
     connection.execute(
         sa.delete(target).where(target.c.shop_id == shop_id, target.c.business_day == sa.any_(sa.bindparam("days"))),
         {"days": window},
@@ -83,6 +86,16 @@ def replace_days(connection: sa.Connection, table: str, shop_id: str, days: Iter
     if rows.num_rows:
         copy_in(connection, target, rows.append_column("shop_id", arrow.repeat(shop_id, rows.num_rows)))
     return int(rows.num_rows)
+
+
+def lock_windows(connection: sa.Connection, shop_id: str) -> None:
+    """One writer of a shop's days at a time, until the caller's transaction ends.
+
+    Two that replace the same day would otherwise both insert it: the second delete does not see the first's new rows.
+    """
+    connection.execute(
+        sa.text("select pg_advisory_xact_lock(:class, hashtext(:shop))"), {"class": _WINDOW_LOCK, "shop": shop_id}
+    )
 
 
 def _with_day(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> arrow.Table:
@@ -180,7 +193,7 @@ def sql_frame(connection: sa.Connection, query: str | sa.Executable, **parameter
     """
     result = connection.execute(sa.text(query) if isinstance(query, str) else query, parameters)
     cursor = result.cursor
-    kinds = [psycopg.adapters.types[column[1]] for column in (cursor.description if cursor else ())]
+    kinds = [psycopg.adapters.types[cast(int, column[1])] for column in (cursor.description if cursor else ())]
     names = list(result.keys())
     columns = list(zip(*result.fetchall(), strict=True)) or [()] * len(names)
     return pd.DataFrame(

@@ -1,0 +1,856 @@
+"""The publication ledger: which entry may be sent to PennyLane, which was, and as what.
+
+One row per piece number. Only states and their permitted changes belong here; what PennyLane is asked and answered is
+in pennylane/publisher.py, what a correction's lines are in accounting/corrections.py.
+
+    ready ──begin──▶ sending ──sent──▶ sent ──verified──▶ verified ──correct──▶ superseded
+      ▲                │ │
+      └─back_to_ready──┘ └─refused / hold──▶ refused, held ──back_to_ready──▶ ready
+
+`sending` is committed before PennyLane is called, with the very lines that are sent: after any crash the row says what
+may have arrived. `digest` is what the books say now, `sent_digest` what was handed over; where they differ in a sent
+row, a correction is due.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date, datetime
+from typing import Any, Literal
+
+import pandas as pd
+import psutil  # type: ignore[import-untyped]
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+
+from kash_pipeline.warehouse.errors import LedgerBusy, LedgerError
+from kash_pipeline.warehouse.tables import ENTRIES, ENTRY_LINES, PUBLICATION
+from kash_pipeline.warehouse.windows import lock_windows, sql_frame
+
+State = Literal["held", "ready", "sending", "sent", "verified", "refused", "superseded"]
+Role = Literal["original", "reversal", "replacement"]
+
+_P = PUBLICATION.c
+_TURN_LOCK = 0x6B70  # "kp": class of the advisory locks that publishers hold
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of an entry: exactly one of debit and credit (cents) is above zero."""
+
+    line_no: int
+    account: str
+    debit_cents: int
+    credit_cents: int
+    label: str
+    customer_id: str | None = None
+    vat_rate_bp: int | None = None
+    method_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Content:
+    """An entry with its lines: what is sent, whole."""
+
+    key: str
+    kind: str
+    business_day: date
+    register_id: str
+    journal: str
+    date: date
+    label: str
+    lines: tuple[Line, ...]
+
+    @property
+    def amount_cents(self) -> int:
+        """Sum of debits, which is that of credits."""
+        return sum(line.debit_cents for line in self.lines)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **{item.name: getattr(self, item.name) for item in fields(self)},
+            "business_day": self.business_day.isoformat(),
+            "date": self.date.isoformat(),
+            "lines": [asdict(line) for line in self.lines],
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "Content":
+        return cls(
+            **{
+                **stored,
+                "business_day": date.fromisoformat(stored["business_day"]),
+                "date": date.fromisoformat(stored["date"]),
+                "lines": tuple(Line(**line) for line in stored["lines"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the ledger. `base_key` is the built entry it stands for; a correction has a key of its own."""
+
+    key: str
+    base_key: str
+    role: Role
+    revision: int
+    kind: str
+    business_day: date
+    register_id: str
+    journal: str
+    date: date
+    label: str
+    line_count: int
+    amount_cents: int
+    digest: str | None
+    sent_digest: str | None
+    day_held: bool
+    state: State
+    company_id: int | None
+    remote_id: int | None
+    remote_line_ids: tuple[int, ...] | None
+    attempts: int
+    owner: str | None
+    error: str | None
+    corrects: str | None
+    corrected_by: tuple[str, ...] | None
+    created_at: datetime
+    updated_at: datetime
+    sending_at: datetime | None
+    sent_at: datetime | None
+    verified_at: datetime | None
+
+    @property
+    def never_sent(self) -> bool:
+        """Nothing of it is, or may be, in PennyLane."""
+        return self.sent_at is None and self.state != "sending"
+
+    @property
+    def due_for_correction(self) -> bool:
+        """It is in PennyLane, and the books now say something else."""
+        return (
+            self.sent_at is not None
+            and self.role != "reversal"
+            and self.state != "superseded"
+            and not self.day_held
+            and self.digest != self.sent_digest
+        )
+
+
+_ROW_COLUMNS = [_P[item.name] for item in fields(Row)]
+
+
+def _row(mapping: Any) -> Row:
+    values = dict(mapping)
+    for name in ("remote_line_ids", "corrected_by"):
+        values[name] = None if values[name] is None else tuple(values[name])
+    return Row(**values)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A row in state `sending`, and what is sent."""
+
+    row: Row
+    content: Content
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A sent entry whose facts changed.
+
+    changed      the books say something else: take `sent` back and send the new entry under a new key
+    vanished     the books have no such entry any more: take `sent` back
+    reappeared   it was taken back, and the books have it again: send it under a new key; `sent` is None
+    """
+
+    how: Literal["changed", "vanished", "reappeared"]
+    row: Row
+    sent: Content | None
+    wanted_digest: str | None
+
+    @property
+    def next_revision(self) -> int:
+        return self.row.revision + 1
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What `sync` did, in rows; and the sent entries that need a correction."""
+
+    new: int
+    updated: int
+    removed: int
+    unchanged: int
+    changed_after_sending: list[Changed]
+
+
+@dataclass(frozen=True)
+class ReadyDay:
+    """What a sensor needs of one business day: `digest` changes whenever the work to do changes."""
+
+    business_day: date
+    entries: int
+    attempts: int
+    digest: str
+
+
+def this_process() -> str:
+    """`host:pid:start`: names a process beyond the reuse of its pid."""
+    return f"{socket.gethostname()}:{os.getpid()}:{int(psutil.Process().create_time())}"
+
+
+def owner_alive(owner: str | None) -> bool | None:
+    """Whether the process that was sending still lives; None when it ran on another machine."""
+    host, _, rest = (owner or "").rpartition(":")
+    host, _, pid = host.rpartition(":")
+    if host != socket.gethostname():
+        return None
+    try:
+        return int(psutil.Process(int(pid)).create_time()) == int(rest)
+    except psutil.NoSuchProcess:
+        return False
+
+
+# --- the decision of sync, without a database ------------------------------------------------------------------
+
+
+@dataclass
+class _Decision:
+    new: list[str]
+    update: dict[str, dict[str, Any]]
+    remove: list[str]
+    changed: list[tuple[Literal["changed", "vanished", "reappeared"], str]]
+    unchanged: int = 0
+
+
+def _decide(rows: Iterable[Row], wanted: dict[str, dict[str, Any]], held: set[tuple[date, str]]) -> _Decision:
+    """What becomes of the ledger's rows of some days when the books say `wanted` (by key) and `held` are held."""
+    by_base: dict[str, list[Row]] = {}
+    for row in rows:
+        by_base.setdefault(row.base_key, []).append(row)
+    decision = _Decision([key for key in wanted if key not in by_base], {}, [], [])
+    for base, family in by_base.items():
+        header = wanted.get(base)
+        is_held = header is None and (family[0].business_day, family[0].register_id) in held
+        _decide_one(decision, family, header, is_held)
+    return decision
+
+
+def _decide_one(decision: _Decision, family: list[Row], header: dict[str, Any] | None, is_held: bool) -> None:
+    digest = None if header is None else header["digest"]
+    family = _without_unsent_corrections(decision, family, digest, is_held)
+    live = next((row for row in family if row.role != "reversal" and row.state != "superseded"), None)
+    if live is None:
+        last = max((row for row in family if row.role != "reversal"), key=lambda row: row.revision)
+        if is_held:
+            return
+        if last.digest != digest:
+            decision.update.setdefault(last.key, {})["digest"] = digest
+        if digest is not None:
+            decision.changed.append(("reappeared", last.key))
+        return
+    change = decision.update.setdefault(live.key, {})
+    if live.day_held != is_held:
+        change["day_held"] = is_held
+    if live.never_sent and live.role == "original" and header is None:
+        del decision.update[live.key]
+        decision.remove.append(live.key)
+        return
+    if not is_held and live.digest != digest:
+        change["digest"] = digest
+        if live.never_sent and header is not None:
+            change |= {**header, "state": "ready", "error": None, "attempts": 0, "remote_id": None}
+    if not change:
+        del decision.update[live.key]
+        decision.unchanged += 1
+    now = replace(
+        live, digest=change.get("digest", live.digest), day_held=is_held, state=change.get("state", live.state)
+    )
+    if now.due_for_correction and now.state != "sending":
+        decision.changed.append(("vanished" if digest is None else "changed", live.key))
+
+
+def _without_unsent_corrections(decision: _Decision, family: list[Row], digest: str | None, is_held: bool) -> list[Row]:
+    """A correction that nobody sent yet, made for books that say something else again, is dissolved.
+
+    What it was to correct is then as it was before, and is compared afresh.
+    """
+    newest = max(row.revision for row in family)
+    corrections = [row for row in family if row.revision == newest and row.role != "original"]
+    replacement = next((row for row in corrections if row.role == "replacement"), None)
+    aims_at = replacement.digest if replacement else None
+    if not corrections or (aims_at == digest and not is_held):
+        return family
+    if all(row.never_sent for row in corrections):
+        gone = {row.key for row in corrections}
+    elif replacement is not None and replacement.never_sent and not is_held:
+        gone = {replacement.key}  # the reversal is on its way: only what was to follow it changes
+    else:
+        return family
+    decision.remove.extend(sorted(gone))
+    out = []
+    for row in family:
+        if row.key in gone:
+            continue
+        left = tuple(key for key in row.corrected_by or () if key not in gone)
+        if row.corrected_by and left != row.corrected_by:
+            change: dict[str, Any] = {"corrected_by": list(left) or None}
+            if not left:
+                change["state"] = "sent" if row.verified_at is None else "verified"
+            decision.update.setdefault(row.key, {}).update(change)
+            row = replace(row, corrected_by=left or None, state=change.get("state", row.state))
+        out.append(row)
+    return out
+
+
+_HEADER = ("kind", "business_day", "register_id", "journal", "date", "label", "line_count", "amount_cents", "digest")
+
+
+_CONTENT_HEADER = ("kind", "business_day", "register_id", "journal", "date", "label")
+
+
+def _wanted(entries: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    columns = {
+        "kind": entries["kind"].astype("str"),
+        "business_day": entries["business_day"].dt.date,
+        "register_id": entries["register_id"].astype("str"),
+        "journal": entries["journal"].astype("str"),
+        "date": entries["date"].dt.date,
+        "label": entries["label"].astype("str"),
+        "line_count": entries["lines"],
+        "amount_cents": entries["debit_cents"],
+        "digest": entries["digest"].astype("str"),
+    }
+    rows = zip(*(columns[name].tolist() for name in _HEADER), strict=True)
+    keys = entries["entry_key"].astype("str").tolist()
+    return {key: dict(zip(_HEADER, row, strict=True)) for key, row in zip(keys, rows, strict=True)}
+
+
+class Turn:
+    """The right to publish for a shop, as long as its database session lives."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def still_mine(self) -> bool:
+        """Ask before every POST: a session that was cut has lost the turn, and another publisher may have it."""
+        try:
+            self._connection.execute(sa.text("select 1"))
+        except DBAPIError:
+            return False
+        return True
+
+
+class PublicationLedger:
+    """The ledger of one shop. Every method but `sync` and `correct` is a transaction of its own, durable on return."""
+
+    def __init__(self, engine: sa.Engine, shop_id: str) -> None:
+        self._engine = engine
+        self.shop_id = shop_id
+
+    # --- what the books say ---------------------------------------------------------------------------------
+
+    def sync(
+        self, connection: sa.Connection, entries: pd.DataFrame, held: pd.DataFrame, days: Iterable[date]
+    ) -> SyncReport:
+        """Bring the rows of `days` in line with what the books now say, in the transaction that replaces the entries.
+
+        `entries` and `held` are frames of schemas/entries.py. An unchanged digest changes nothing. A new key becomes
+        ready. A key never sent takes the new content, or goes when the books lose it or hold its register-day. A key
+        that is in PennyLane is never touched: when the books say something else, it is listed in
+        `changed_after_sending` (and by `changed`) until `correct` names its correction. A row in `sending` keeps what
+        is being sent and is compared when it is known to have arrived.
+        """
+        lock_windows(connection, self.shop_id)
+        found = connection.execute(
+            sa.select(*_ROW_COLUMNS)
+            .where(_P.shop_id == self.shop_id, _P.business_day == sa.any_(sa.bindparam("days")))
+            .order_by(_P.key)
+            .with_for_update(),
+            {"days": sorted(set(days))},
+        ).mappings()
+        wanted = _wanted(entries)
+        register_days = set(
+            zip(held["business_day"].dt.date.tolist(), held["register_id"].astype("str").tolist(), strict=True)
+        )
+        decision = _decide([_row(row) for row in found], wanted, register_days)
+        self._write(connection, decision, wanted)
+        return SyncReport(
+            new=len(decision.new),
+            updated=len(decision.update),
+            removed=len(decision.remove),
+            unchanged=decision.unchanged,
+            changed_after_sending=self._changed(connection, decision.changed),
+        )
+
+    def _write(self, connection: sa.Connection, decision: _Decision, wanted: dict[str, dict[str, Any]]) -> None:
+        if decision.remove:
+            connection.execute(
+                sa.delete(PUBLICATION).where(_P.shop_id == self.shop_id, _P.key == sa.any_(sa.bindparam("keys"))),
+                {"keys": decision.remove},
+            )
+        if decision.new:
+            connection.execute(
+                insert(PUBLICATION),
+                [
+                    {"shop_id": self.shop_id, "key": key, "base_key": key, "role": "original", "state": "ready"}
+                    | wanted[key]
+                    for key in decision.new
+                ],
+            )
+        for key, change in decision.update.items():
+            self._update(connection, _P.key == key, **change)
+
+    def _changed(
+        self, connection: sa.Connection, found: list[tuple[Literal["changed", "vanished", "reappeared"], str]]
+    ) -> list[Changed]:
+        rows = {
+            row["key"]: row
+            for row in connection.execute(
+                sa.select(*_ROW_COLUMNS, _P.sent_entry).where(
+                    _P.shop_id == self.shop_id, _P.key == sa.any_(sa.bindparam("keys"))
+                ),
+                {"keys": [key for _, key in found]},
+            ).mappings()
+        }
+        out = []
+        for how, key in found:
+            values = dict(rows[key])
+            sent = values.pop("sent_entry")
+            row = _row(values)
+            content = None if how == "reappeared" else Content.from_json(sent)
+            out.append(Changed(how, row, content, row.digest))
+        return out
+
+    def changed(self, first: date, last: date) -> list[Changed]:
+        """Every entry of `first..last` that is in PennyLane otherwise than the books say, and has no correction yet."""
+        with self._engine.connect() as connection:
+            rows = [
+                _row(row)
+                for row in connection.execute(
+                    sa.select(*_ROW_COLUMNS)
+                    .where(self._of_days(first, last), _P.role != "reversal")
+                    .order_by(_P.business_day, _P.register_id, _P.key)
+                ).mappings()
+            ]
+            live = {row.base_key for row in rows if row.state != "superseded"}
+            found: list[tuple[Literal["changed", "vanished", "reappeared"], str]] = []
+            for row in rows:
+                if row.due_for_correction and row.state != "sending":
+                    found.append(("vanished" if row.digest is None else "changed", row.key))
+                elif row.state == "superseded" and row.digest is not None and row.base_key not in live:
+                    found.append(("reappeared", row.key))
+            return self._changed(connection, found)
+
+    def correct(
+        self, connection: sa.Connection, changed: Changed, *, reversal: Content | None, replacement: Content | None
+    ) -> None:
+        """Put the entries that correct `changed` into the ledger, ready to be sent; the three name each other.
+
+        `reversal` takes back what was sent (None for `reappeared`), `replacement` is the new entry under its new key
+        (None for `vanished`). Raises LedgerError when the row has moved on meanwhile or a key is taken.
+        """
+        if (reversal is None) != (changed.how == "reappeared") or (replacement is None) != (changed.how == "vanished"):
+            raise LedgerError(
+                f"{changed.row.key} ({changed.how}) cannot be corrected with these entries",
+                next_step="report this: a reversal belongs to what was sent, a replacement to what the books say",
+            )
+        old = self._locked_row(connection, changed.row.key)
+        if (old.state, old.digest, old.corrected_by) != (
+            changed.row.state,
+            changed.row.digest,
+            changed.row.corrected_by,
+        ):
+            raise LedgerError(f"{old.key} changed while it was being corrected", next_step="build its day again")
+        keys = [content.key for content in (reversal, replacement) if content is not None]
+        for role, content in (("reversal", reversal), ("replacement", replacement)):
+            if content is None:
+                continue
+            inserted = connection.execute(
+                insert(PUBLICATION)
+                .values(
+                    shop_id=self.shop_id,
+                    key=content.key,
+                    base_key=old.base_key,
+                    role=role,
+                    revision=old.revision + 1,
+                    kind=content.kind,
+                    # That of what it corrects, so that both are found together; `date` may be a later, open day.
+                    business_day=old.business_day,
+                    register_id=old.register_id,
+                    journal=content.journal,
+                    date=content.date,
+                    label=content.label,
+                    line_count=len(content.lines),
+                    amount_cents=content.amount_cents,
+                    digest=old.digest if role == "replacement" else old.sent_digest,
+                    correction=content.to_json(),
+                    corrects=old.key,
+                    state="ready",
+                )
+                .on_conflict_do_nothing()
+            )
+            if not inserted.rowcount:
+                raise LedgerError(
+                    f"the key {content.key} is taken", next_step="report this: keys of corrections repeat"
+                )
+        self._update(
+            connection,
+            _P.key == old.key,
+            state="superseded",
+            digest=None,
+            corrected_by=[*(old.corrected_by or ()), *keys],
+        )
+
+    # --- what is to be sent ---------------------------------------------------------------------------------
+
+    def ready(self, first: date | None = None, last: date | None = None, *, limit: int | None = None) -> list[Row]:
+        """Rows that may be sent, by day, register and key."""
+        return self._rows(self._of_days(first, last), _P.state == "ready", limit=limit)
+
+    def ready_days(self) -> list[ReadyDay]:
+        """Days with rows that may be sent: one query on a partial index, for a sensor."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                sa.text(
+                    "select business_day, count(*), max(attempts),"
+                    " md5(string_agg(key || ' ' || coalesce(digest, ''), ',' order by key))"
+                    " from kash.publication where shop_id = :shop and state = 'ready'"
+                    " group by business_day order by business_day"
+                ),
+                {"shop": self.shop_id},
+            )
+            return [ReadyDay(*row) for row in rows]
+
+    @contextmanager
+    def turn(self, *, wait_seconds: float = 0) -> Iterator[Turn]:
+        """Be the only publisher of this shop; raises LedgerBusy when another one is after `wait_seconds`.
+
+        An advisory lock of a session of its own: PostgreSQL frees it when the process dies. It needs real sessions
+        (no PgBouncer in transaction mode).
+        """
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # 0 would mean to wait for ever.
+            connection.execute(sa.text(f"set lock_timeout = {max(1, int(wait_seconds * 1000))}"))
+            lock = {"class": _TURN_LOCK, "shop": self.shop_id}
+            try:
+                connection.execute(sa.text("select pg_advisory_lock(:class, hashtext(:shop))"), lock)
+            except sa.exc.OperationalError as error:
+                raise LedgerBusy(
+                    f"another process is publishing for {self.shop_id}", next_step="wait until it has finished"
+                ) from error
+            try:
+                yield Turn(connection)
+            finally:
+                # Ends the session, and with it the lock; a pooled connection would keep it.
+                connection.invalidate()
+
+    def begin(self, key: str, *, company_id: int, digest: str | None = None) -> Intent | None:
+        """Declare that `key` is being sent; what to send, or None when it is not ready (any more).
+
+        A compare-and-set: of any number of publishers one gets the intent. With `digest`, only that content is begun.
+        On return the intent is durable: state `sending`, this process as owner, and the lines in `sent_entry`.
+        """
+        with self._engine.begin() as connection:
+            conditions = [_P.key == key, _P.state == "ready", _P.digest.is_not(None)]
+            if digest is not None:
+                conditions.append(_P.digest == digest)
+            row = self._update(
+                connection,
+                *conditions,
+                state="sending",
+                company_id=company_id,
+                sent_digest=_P.digest,
+                attempts=_P.attempts + 1,
+                owner=this_process(),
+                sending_at=sa.func.clock_timestamp(),
+                error=None,
+            )
+            if row is None:
+                return None
+            content = self._content(connection, row)
+            self._update(connection, _P.key == key, sent_entry=content.to_json())
+            return Intent(row, content)
+
+    def contents(self, rows: Sequence[Row]) -> dict[str, Content]:
+        """What these rows would send, or did send, by key: for a plan and for look-ups before sending."""
+        with self._engine.connect() as connection:
+            stored = {
+                key: Content.from_json(sent or correction)
+                for key, sent, correction in connection.execute(
+                    sa.select(_P.key, _P.sent_entry, _P.correction).where(
+                        _P.shop_id == self.shop_id,
+                        _P.key == sa.any_(sa.bindparam("keys")),
+                        sa.or_(_P.sent_entry.is_not(None), _P.correction.is_not(None)),
+                    ),
+                    {"keys": [row.key for row in rows]},
+                )
+            }
+            missing = [row.key for row in rows if row.key not in stored]
+            return stored | self._built(connection, missing)
+
+    def _content(self, connection: sa.Connection, row: Row) -> Content:
+        correction = connection.execute(
+            sa.select(_P.correction).where(_P.shop_id == self.shop_id, _P.key == row.key)
+        ).scalar_one()
+        if correction is not None:
+            return Content.from_json(correction)
+        built = self._built(connection, [row.key], digest=row.digest)
+        if row.key not in built:
+            raise LedgerError(
+                f"the entry tables do not hold {row.key} as the ledger knows it",
+                next_step=f"build {row.business_day} again",
+            )
+        return built[row.key]
+
+    def _built(self, connection: sa.Connection, keys: list[str], *, digest: str | None = None) -> dict[str, Content]:
+        entry, line = ENTRIES.c, ENTRY_LINES.c
+        query = (
+            sa.select(
+                entry.entry_key,
+                *(entry[name] for name in _CONTENT_HEADER),
+                *(line[item.name].label(f"line_{item.name}") for item in fields(Line)),
+            )
+            .join_from(ENTRIES, ENTRY_LINES, sa.and_(entry.shop_id == line.shop_id, entry.entry_key == line.entry_key))
+            .where(entry.shop_id == self.shop_id, entry.entry_key == sa.any_(sa.bindparam("keys")))
+            .order_by(entry.entry_key, line.line_no)
+        )
+        if digest is not None:
+            query = query.where(entry.digest == digest)
+        lines: dict[str, list[Line]] = {}
+        headers: dict[str, sa.RowMapping] = {}
+        for found in connection.execute(query, {"keys": keys}).mappings():
+            key = str(found["entry_key"])
+            headers[key] = found
+            lines.setdefault(key, []).append(Line(**{item.name: found[f"line_{item.name}"] for item in fields(Line)}))
+        return {
+            key: Content(key=key, lines=tuple(lines[key]), **{name: header[name] for name in _CONTENT_HEADER})
+            for key, header in headers.items()
+        }
+
+    # --- what became of it ----------------------------------------------------------------------------------
+
+    def sent(self, key: str, remote_id: int, remote_line_ids: Sequence[int]) -> None:
+        """PennyLane has it (posted, or found there with the same lines). Saying so twice is no error."""
+        with self._engine.begin() as connection:
+            row = self._update(
+                connection,
+                _P.key == key,
+                _P.state == "sending",
+                state="sent",
+                remote_id=remote_id,
+                remote_line_ids=list(remote_line_ids),
+                sent_at=sa.func.clock_timestamp(),
+                owner=None,
+                error=None,
+            )
+            if row is None:
+                now = self._locked_row(connection, key)
+                if now.remote_id != remote_id or now.state not in ("sent", "verified", "superseded"):
+                    raise self._not_allowed(now, "sent")
+
+    def verified(self, *keys: str) -> None:
+        """Read back from PennyLane and found equal."""
+        with self._engine.begin() as connection:
+            for key in keys:
+                row = self._update(
+                    connection,
+                    _P.key == key,
+                    _P.state == "sent",
+                    state="verified",
+                    verified_at=sa.func.clock_timestamp(),
+                    error=None,
+                )
+                if row is None:
+                    now = self._locked_row(connection, key)
+                    if now.state not in ("verified", "superseded"):
+                        raise self._not_allowed(now, "verified")
+
+    def refused(self, key: str, error: str) -> None:
+        """PennyLane said no for good: it stands until the facts, the chart or a person changes something."""
+        self._put_aside(key, "refused", error)
+
+    def hold(self, key: str, reason: str, *, remote_id: int | None = None) -> None:
+        """Nobody may send it before a person has looked: PennyLane has another entry under this piece number, say."""
+        self._put_aside(key, "held", reason, remote_id=remote_id)
+
+    def _put_aside(self, key: str, state: State, error: str, *, remote_id: int | None = None) -> None:
+        with self._engine.begin() as connection:
+            row = self._update(
+                connection,
+                _P.key == key,
+                _P.state.in_(("ready", "sending", "held", "refused")),
+                state=state,
+                error=error,
+                remote_id=remote_id,
+                sent_digest=None,
+                sent_entry=None,
+                owner=None,
+            )
+            if row is None:
+                raise self._not_allowed(self._locked_row(connection, key), state)
+            self._drop_if_unwanted(connection, row)
+
+    def back_to_ready(self, key: str, error: str | None = None) -> None:
+        """It is certainly not in PennyLane: it may be sent (again). `error` says what happened, for the reader."""
+        with self._engine.begin() as connection:
+            row = self._update(
+                connection,
+                _P.key == key,
+                _P.state.in_(("sending", "refused", "held")),
+                _P.sent_at.is_(None),
+                state="ready",
+                error=error,
+                remote_id=None,
+                sent_digest=None,
+                sent_entry=None,
+                owner=None,
+            )
+            if row is None:
+                raise self._not_allowed(self._locked_row(connection, key), "ready")
+            self._refresh(connection, row)
+            self._drop_if_unwanted(connection, row)
+
+    def _refresh(self, connection: sa.Connection, row: Row) -> None:
+        """The facts may have changed while it was being sent: the header is then that of another content."""
+        if row.role != "original":
+            return
+        connection.execute(
+            sa.update(PUBLICATION)
+            .where(
+                _P.shop_id == self.shop_id,
+                _P.key == row.key,
+                ENTRIES.c.shop_id == _P.shop_id,
+                ENTRIES.c.entry_key == _P.key,
+            )
+            .values(
+                journal=ENTRIES.c.journal,
+                date=ENTRIES.c.date,
+                label=ENTRIES.c.label,
+                line_count=ENTRIES.c.lines,
+                amount_cents=ENTRIES.c.debit_cents,
+                digest=ENTRIES.c.digest,
+            )
+        )
+
+    def _drop_if_unwanted(self, connection: sa.Connection, row: Row) -> None:
+        """While it was being sent, the books lost it or held its day: as it never arrived, it goes like any other."""
+        if row.role == "original" and (row.digest is None or row.day_held):
+            connection.execute(sa.delete(PUBLICATION).where(_P.shop_id == self.shop_id, _P.key == row.key))
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def row(self, key: str) -> Row | None:
+        rows = self._rows(_P.key == key)
+        return rows[0] if rows else None
+
+    def rows(self, first: date | None = None, last: date | None = None, *, states: Sequence[State] = ()) -> list[Row]:
+        """All rows of `first..last`, or those in `states`."""
+        return self._rows(self._of_days(first, last), *([_P.state.in_(states)] if states else []))
+
+    def doubtful(self) -> list[Intent]:
+        """Rows left in `sending`, with what was sent: look for them in PennyLane before anything else is done.
+
+        With `turn` held they are those of a dead publisher, or of one that lost its database: see `owner_alive`.
+        """
+        with self._engine.connect() as connection:
+            found = connection.execute(
+                sa.select(*_ROW_COLUMNS, _P.sent_entry)
+                .where(_P.shop_id == self.shop_id, _P.state == "sending")
+                .order_by(_P.sending_at, _P.key)
+            ).mappings()
+            out = []
+            for mapping in found:
+                values = dict(mapping)
+                content = Content.from_json(values.pop("sent_entry"))
+                out.append(Intent(_row(values), content))
+            return out
+
+    def published(self, first: date, last: date) -> list[Intent]:
+        """Everything of `first..last` that is in PennyLane through us, corrected or not, with what was sent."""
+        with self._engine.connect() as connection:
+            found = connection.execute(
+                sa.select(*_ROW_COLUMNS, _P.sent_entry)
+                .where(self._of_days(first, last), _P.sent_at.is_not(None))
+                .order_by(_P.business_day, _P.register_id, _P.key)
+            ).mappings()
+            out = []
+            for mapping in found:
+                values = dict(mapping)
+                content = Content.from_json(values.pop("sent_entry"))
+                out.append(Intent(_row(values), content))
+            return out
+
+    def companies(self) -> set[int]:
+        """Ids of the PennyLane companies that entries of this shop were sent to."""
+        with self._engine.connect() as connection:
+            found = connection.execute(
+                sa.select(_P.company_id).distinct().where(_P.shop_id == self.shop_id, _P.sent_at.is_not(None))
+            )
+            return {int(company) for company in found.scalars() if company is not None}
+
+    def status_by_day(self, first: date | None = None, last: date | None = None) -> pd.DataFrame:
+        """business_day, register_id, state, entries (count), amount_cents (sum of debits)."""
+        with self._engine.connect() as connection:
+            return sql_frame(
+                connection,
+                sa.select(
+                    _P.business_day,
+                    _P.register_id,
+                    _P.state,
+                    sa.func.count().label("entries"),
+                    sa.func.sum(_P.amount_cents).label("amount_cents"),
+                )
+                .where(self._of_days(first, last))
+                .group_by(_P.business_day, _P.register_id, _P.state)
+                .order_by(_P.business_day, _P.register_id, _P.state),
+            )
+
+    # --- helpers --------------------------------------------------------------------------------------------
+
+    def _of_days(self, first: date | None, last: date | None) -> sa.ColumnElement[bool]:
+        conditions = [_P.shop_id == self.shop_id]
+        if first is not None:
+            conditions.append(_P.business_day >= first)
+        if last is not None:
+            conditions.append(_P.business_day <= last)
+        return sa.and_(*conditions)
+
+    def _rows(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Row]:
+        with self._engine.connect() as connection:
+            found = connection.execute(
+                sa.select(*_ROW_COLUMNS)
+                .where(_P.shop_id == self.shop_id, *conditions)
+                .order_by(_P.business_day, _P.register_id, _P.key)
+                .limit(limit)
+            )
+            return [_row(row) for row in found.mappings()]
+
+    def _update(self, connection: sa.Connection, *conditions: sa.ColumnElement[bool], **values: Any) -> Row | None:
+        found = connection.execute(
+            sa.update(PUBLICATION)
+            .where(_P.shop_id == self.shop_id, *conditions)
+            .values(**values, updated_at=sa.func.clock_timestamp())
+            .returning(*_ROW_COLUMNS)
+        ).mappings()
+        row = found.one_or_none()
+        return None if row is None else _row(row)
+
+    def _locked_row(self, connection: sa.Connection, key: str) -> Row:
+        found = connection.execute(
+            sa.select(*_ROW_COLUMNS).where(_P.shop_id == self.shop_id, _P.key == key).with_for_update()
+        ).mappings()
+        row = found.one_or_none()
+        if row is None:
+            raise LedgerError(f"the ledger of {self.shop_id} has no entry {key}", next_step="build its day first")
+        return _row(row)
+
+    def _not_allowed(self, row: Row, state: str) -> LedgerError:
+        return LedgerError(
+            f"{row.key} is {row.state} and cannot become {state}",
+            next_step="another process may have dealt with it: look at kash-pipeline plan",
+        )
