@@ -83,6 +83,8 @@ class SourceSection(_Strict):
     # Kash.click documents no call that reads closings (kash-api.md section 0). A script named here is asked for
     # them; without it the source declares that it has none, and no closing entry is made.
     closings_script: str | None = None
+    # Business days asked for in one call; no limit is documented, so answers are kept small.
+    window_days: int = Field(default=7, ge=1, le=366)
 
     @model_validator(mode="after")
     def _has_a_place(self) -> "SourceSection":

@@ -1,0 +1,255 @@
+"""Asking Kash.click: one GET per call, only calls that read, retried within bounds, the key out of everything kept.
+
+What is asked for and what the answers mean is source.py and mapping.py. A call is refused unless its name is on READS:
+`webapp.php` records an order even on GET (kash-api.md section 4.4). The key travels in the query (documented, kash-api.md
+section 1); here it is added below httpx, so that no log line, exception or request object above that point has it.
+Failures: no answer, 408, 425, 429, 5xx, an empty or cut body may pass and are tried again; everything else is final.
+"""
+
+import hashlib
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from types import TracebackType
+from typing import Any, NoReturn, Self
+from urllib.parse import quote, quote_plus
+
+import httpx
+import orjson
+
+from kash_pipeline.pos.errors import PosError, SourceChanged, SourceRefused, SourceUnreachable
+from kash_pipeline.pos.port import RawDocument
+
+READS = frozenset(
+    {
+        "getOrders.php",
+        "getOrder.php",
+        "getPaymentModes.php",
+        "getCashbox.php",
+        "getVATs.php",
+        "getDepartments.php",
+        "getDepartmentGroups.php",
+        "getClients.php",
+        "getPlus.php",
+        "getUsers.php",
+        "getSales.php",
+    }
+)
+"""Calls that only read: documented, or in the publisher's own client (getOrder.php, getVATs.php)."""
+
+_OTHER_READ = re.compile(r"[A-Za-z]*[gG]et[A-Z][A-Za-z]*\.php")
+"""A script of the shop file (`closings_script`) must at least be named like a read."""
+_WRITES_NAMED_GET = frozenset({"getAuthToken.php", "getAuthTokenWithOTP.php", "getAuthTokenWithPassword.php", "getOTPForAccount.php"})  # fmt: skip
+
+ATTEMPTS = 4
+LONGEST_WAIT = 30.0
+MASK = "***"
+
+_log = logging.getLogger(__name__)
+
+
+class _AddKey(httpx.BaseTransport):
+    """Puts the key into the query of what really goes out."""
+
+    def __init__(self, inner: httpx.BaseTransport, key: str) -> None:
+        self._inner, self._key = inner, key
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url.copy_merge_params({"key": self._key})
+        return self._inner.handle_request(
+            httpx.Request(request.method, url, headers=request.headers, extensions=request.extensions)
+        )
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class KashClient:
+    """The read calls of one shop.
+
+    base_url      up to and including `/workers`
+    keep          receives every answer, failed ones included, with the key masked
+    key_name      where the key comes from, for messages (an environment variable)
+    sleep, jitter passed in so that a test waits for nothing; jitter() lies in 0..1
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        shop_id: str,
+        key: str,
+        *,
+        keep: Callable[[RawDocument], None] | None = None,
+        more_reads: frozenset[str] = frozenset(),
+        key_name: str = "the API key",
+        timeout: float = 60.0,
+        attempts: int = ATTEMPTS,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        for script in sorted(more_reads - READS):
+            if not _OTHER_READ.fullmatch(script) or script in _WRITES_NAMED_GET:
+                raise SourceRefused(
+                    f"{script!r} is not called: it is not named like a call that reads",
+                    next_step="closings_script in [source] names a script such as sandboxGetClosings.php",
+                )
+        self.base_url = base_url.rstrip("/")
+        self._shop_id, self._keep, self._key_name = shop_id, keep, key_name
+        self._reads = READS | more_reads
+        self._attempts, self._sleep, self._jitter, self._now = attempts, sleep, jitter, now
+        self._secrets = sorted({form.encode() for form in (key, quote(key), quote(key, safe=""), quote_plus(key))}, key=len)[::-1]  # fmt: skip
+        # httpx and many servers drop an idle connection after 5 s: dropping it first avoids the race.
+        inner = transport or httpx.HTTPTransport(limits=httpx.Limits(keepalive_expiry=3))
+        self._http = httpx.Client(
+            transport=_AddKey(inner, key),
+            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            headers={"Accept": "application/json"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def read(self, script: str, parameters: Mapping[str, str] | None = None, *, day: date | None = None) -> Any:
+        """The decoded JSON of one call; `day` is the first business day asked for, for the raw document.
+
+        Raises SourceUnreachable (another try may help), SourceRefused (it will not), SourceChanged (no JSON), and PosError
+        for a call that is not on the list. An answer that is an error is never returned as data.
+        """
+        if script not in self._reads:
+            raise PosError(
+                f"{script} is not on the list of calls that only read; it was not called",
+                next_step="add it to READS in pos/kash_api/client.py only if it cannot write",
+            )
+        query = {"idboutique": self._shop_id, **(parameters or {})}
+        failure = SourceUnreachable(f"{script}: not asked", next_step="give at least one attempt")
+        for attempt in range(1, self._attempts + 1):
+            outcome = self._once(script, query, day)
+            if not isinstance(outcome, _Passing):
+                return self._not_an_error(script, outcome)
+            failure = outcome.error
+            if attempt < self._attempts:
+                wait = min(outcome.retry_after or 0.5 * 2**attempt * (0.5 + self._jitter() / 2), LONGEST_WAIT)
+                _log.warning("%s, attempt %d of %d; again in %.1f s", failure.message, attempt, self._attempts, wait)
+                self._sleep(wait)
+        raise failure
+
+    def _once(self, script: str, query: dict[str, str], day: date | None) -> Any:
+        url = f"{self.base_url}/{script}"
+        try:
+            response = self._http.get(url, params=query)
+            body = response.content
+        except httpx.TimeoutException as error:
+            slow = isinstance(error, httpx.ReadTimeout)
+            return self._passing(script, "does not answer in time" if slow else "cannot be reached in time")
+        except httpx.TransportError as error:
+            return self._passing(script, f"cannot be reached: {self._masked(str(error) or type(error).__name__)}")
+        except (httpx.InvalidURL, ValueError) as error:
+            raise SourceRefused(
+                f"{self.base_url!r} is no usable address: {self._masked(str(error))}",
+                next_step='correct url in [source], such as "https://kash.click/workers"',
+            ) from None
+        body = self._mask(body)
+        if self._keep is not None:
+            self._keep(
+                RawDocument(
+                    call=script,
+                    day=day,
+                    url=self._masked(f"{response.request.url}&key={MASK}"),
+                    fetched_at=self._now(),
+                    status=response.status_code,
+                    sha256=hashlib.sha256(body).hexdigest(),
+                    body=body,
+                )
+            )
+        return self._decode(script, response, body)
+
+    def _decode(self, script: str, response: httpx.Response, body: bytes) -> Any:
+        status = response.status_code
+        if status in (408, 425, 429) or status >= 500:
+            asked = response.headers.get("Retry-After", "")
+            return self._passing(script, f"answers {status}", float(asked) if asked.isdigit() else None)
+        if status != 200:
+            raise SourceRefused(
+                f"{script} at {self.base_url} answers {status}: {self._excerpt(body)}",
+                next_step="check url in [source]: it ends with /workers, and the script exists on that host",
+            )
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            text = body.lstrip()
+        if not text:
+            return self._passing(script, "answers with an empty body")
+        if text[:1] in (b"{", b"["):
+            return self._passing(script, f"answers with JSON cut short after {len(body)} bytes")
+        if text[:1] == b"<":
+            raise SourceRefused(
+                f"{script} answers with a page instead of JSON: {self._excerpt(body)}",
+                next_step="open the shop's Kash.click pages: maintenance, a login, or a licence without webservices",
+            )
+        raise SourceChanged(
+            f"{script} answers neither JSON nor a page: {self._excerpt(body)}",
+            next_step=f"look at the kept raw answer; check that {self.base_url} is the shop's Kash.click address",
+        )
+
+    def _not_an_error(self, script: str, body: Any) -> Any:
+        """Recognise both conventions of refusal that come with status 200 (kash-api.md sections 2.3 and 9)."""
+        if isinstance(body, dict):
+            refused = body.get("success") is False or body.get("result") in ("ERROR", "error")
+            text = next(
+                (
+                    body[name]
+                    for name in ("errorMessage", "error", "message", "result")
+                    if isinstance(body.get(name), str)
+                ),
+                "no reason given",
+            )
+            if refused or body.get("errorMessage") or body.get("error"):
+                self._refuse(script, text)
+        return body
+
+    def _refuse(self, script: str, text: str) -> NoReturn:
+        raise SourceRefused(
+            f"{script}: Kash.click refuses: {text[:200]!r}",
+            next_step=f"check the shop id and {self._key_name} (Kash.click: Configuration, Webservices)",
+        )
+
+    def _passing(self, script: str, what: str, retry_after: float | None = None) -> "_Passing":
+        error = SourceUnreachable(
+            f"{script} at {self.base_url} {what}",
+            next_step="try again later; if it stays so, check url in [source] and the network",
+        )
+        return _Passing(error, retry_after)
+
+    def _mask(self, body: bytes) -> bytes:
+        for form in self._secrets:
+            body = body.replace(form, MASK.encode())
+        return body
+
+    def _masked(self, text: str) -> str:
+        return self._mask(text.encode()).decode(errors="replace")
+
+    def _excerpt(self, body: bytes) -> str:
+        """What a person needs to recognise a page: its words, at most 120 characters, printable."""
+        text = re.sub(r"<[^>]*>", " ", body[:2000].decode("utf-8", errors="replace"))
+        words = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+        return repr(words[:120]) if words else "(nothing readable)"
+
+
+class _Passing:
+    """A failure that another try may cure."""
+
+    def __init__(self, error: SourceUnreachable, retry_after: float | None) -> None:
+        self.error, self.retry_after = error, retry_after
