@@ -56,7 +56,7 @@ class Problem:
 
 
 class FilesError(PosError):
-    """A folder of facts cannot be read.
+    """A folder of facts or of entries cannot be read or written.
 
     `problems` holds every problem found, the message the first twenty; both name file, row and column.
     """
@@ -68,6 +68,4 @@ class FilesError(PosError):
         more = len(problems) - PROBLEMS_SHOWN
         rest = f"\n  - and {more} more" if more > 0 else ""
         first = self.problems[0]
-        super().__init__(
-            f"{folder}: the facts cannot be read, {count}:{shown}{rest}", next_step=f"{first.file}: {first.cure}"
-        )
+        super().__init__(f"{folder}: {count}:{shown}{rest}", next_step=f"{first.file}: {first.cure}")

@@ -103,7 +103,7 @@ class _Read:
     named: Mapping[str, str]  # column of the frame -> column of the file
 
 
-def read_folder(path: Path | str, *, tables: Sequence[str] = tuple(FACTS)) -> Facts:
+def read_folder(path: Path | str, *, tables: Sequence[str] | None = None) -> Facts:
     """All facts of a folder, as frames of schemas/facts.py (cents, basis points, thousandths, UTC instants).
 
     `tables` limits what is read; the others come empty. Raises FilesError that lists every problem found with file, row
@@ -112,7 +112,7 @@ def read_folder(path: Path | str, *, tables: Sequence[str] = tuple(FACTS)) -> Fa
     """
     folder = Path(path)
     files, problems = _find_files(folder)
-    wanted = {name: file for name, file in files.items() if name in tables}
+    wanted = {name: file for name, file in files.items() if tables is None or name in tables}
     read: dict[str, _Read] = {}
     for name, file in wanted.items():
         table, found = _read_table(FACTS[name], file)
