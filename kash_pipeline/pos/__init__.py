@@ -33,7 +33,7 @@ def open_source(shop: ShopFile, *, keep: Callable[[RawDocument], None] | None = 
             secret(settings.key_env, used_for="the API key of Kash.click"),
             keep=keep,
             key_name=settings.key_env,
-            more_reads=frozenset({settings.closings_script} - {None}),
+            more_reads=frozenset([settings.closings_script] if settings.closings_script else []),
         ) as client:
             yield KashApiSource(
                 client,

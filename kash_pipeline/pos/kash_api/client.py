@@ -1,18 +1,20 @@
 """Asking Kash.click: one GET per call, only calls that read, retried within bounds, the key out of everything kept.
 
 What is asked for and what the answers mean is source.py and mapping.py. A call is refused unless its name is on READS:
-`webapp.php` records an order even on GET (kash-api.md section 4.4). The key travels in the query (documented, kash-api.md
-section 1); here it is added below httpx, so that no log line, exception or request object above that point has it.
+`webapp.php` records an order even on GET, as the publisher documents. The key travels in the query, as documented too;
+here it is added below httpx, so that no log line, exception or request object above that point has it.
 Failures: no answer, 408, 425, 429, 5xx, an empty or cut body may pass and are tried again; everything else is final.
 """
 
 import hashlib
+import json
 import logging
 import random
 import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
+from html import escape
 from types import TracebackType
 from typing import Any, NoReturn, Self
 from urllib.parse import quote, quote_plus
@@ -42,7 +44,9 @@ READS = frozenset(
 
 _OTHER_READ = re.compile(r"[A-Za-z]*[gG]et[A-Z][A-Za-z]*\.php")
 """A script of the shop file (`closings_script`) must at least be named like a read."""
-_WRITES_NAMED_GET = frozenset({"getAuthToken.php", "getAuthTokenWithOTP.php", "getAuthTokenWithPassword.php", "getOTPForAccount.php"})  # fmt: skip
+_NO_READS = frozenset(
+    {"getAuthToken.php", "getAuthTokenWithOTP.php", "getAuthTokenWithPassword.php", "getOTPForAccount.php"}
+)
 
 ATTEMPTS = 4
 LONGEST_WAIT = 30.0
@@ -93,7 +97,7 @@ class KashClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         for script in sorted(more_reads - READS):
-            if not _OTHER_READ.fullmatch(script) or script in _WRITES_NAMED_GET:
+            if not _OTHER_READ.fullmatch(script) or script in _NO_READS:
                 raise SourceRefused(
                     f"{script!r} is not called: it is not named like a call that reads",
                     next_step="closings_script in [source] names a script such as sandboxGetClosings.php",
@@ -102,7 +106,18 @@ class KashClient:
         self._shop_id, self._keep, self._key_name = shop_id, keep, key_name
         self._reads = READS | more_reads
         self._attempts, self._sleep, self._jitter, self._now = attempts, sleep, jitter, now
-        self._secrets = sorted({form.encode() for form in (key, quote(key), quote(key, safe=""), quote_plus(key))}, key=len)[::-1]  # fmt: skip
+        in_json = json.dumps(key)[1:-1]
+        # As a server may echo it: plain, in a URL, in JSON (PHP writes \/ for /), in a page.
+        forms = {
+            key,
+            quote(key),
+            quote(key, safe=""),
+            quote_plus(key),
+            in_json,
+            in_json.replace("/", "\\/"),
+            escape(key),
+        }
+        self._secrets = [form.encode() for form in sorted(forms - {""}, key=len, reverse=True)]
         # httpx and many servers drop an idle connection after 5 s: dropping it first avoids the race.
         inner = transport or httpx.HTTPTransport(limits=httpx.Limits(keepalive_expiry=3))
         self._http = httpx.Client(
@@ -125,8 +140,8 @@ class KashClient:
     def read(self, script: str, parameters: Mapping[str, str] | None = None, *, day: date | None = None) -> Any:
         """The decoded JSON of one call; `day` is the first business day asked for, for the raw document.
 
-        Raises SourceUnreachable (another try may help), SourceRefused (it will not), SourceChanged (no JSON), and PosError
-        for a call that is not on the list. An answer that is an error is never returned as data.
+        Raises SourceUnreachable (another try may help), SourceRefused (it will not), SourceChanged (no JSON), and
+        PosError for a call that is not on the list. An answer that is an error is never returned as data.
         """
         if script not in self._reads:
             raise PosError(
@@ -154,13 +169,13 @@ class KashClient:
         except httpx.TimeoutException as error:
             slow = isinstance(error, httpx.ReadTimeout)
             return self._passing(script, "does not answer in time" if slow else "cannot be reached in time")
-        except httpx.TransportError as error:
-            return self._passing(script, f"cannot be reached: {self._masked(str(error) or type(error).__name__)}")
-        except (httpx.InvalidURL, ValueError) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise SourceRefused(
                 f"{self.base_url!r} is no usable address: {self._masked(str(error))}",
                 next_step='correct url in [source], such as "https://kash.click/workers"',
             ) from None
+        except httpx.RequestError as error:
+            return self._passing(script, f"cannot be reached: {self._masked(str(error) or type(error).__name__)}")
         body = self._mask(body)
         if self._keep is not None:
             self._keep(
@@ -205,7 +220,11 @@ class KashClient:
         )
 
     def _not_an_error(self, script: str, body: Any) -> Any:
-        """Recognise both conventions of refusal that come with status 200 (kash-api.md sections 2.3 and 9)."""
+        """Recognise both conventions of refusal that come with status 200.
+
+        `success: false` with `result` is documented for writes, `result: "ERROR"` with `message` is in the publisher's
+        own client; how a read fails is documented nowhere.
+        """
         if isinstance(body, dict):
             refused = body.get("success") is False or body.get("result") in ("ERROR", "error")
             text = next(

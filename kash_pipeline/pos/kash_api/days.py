@@ -1,4 +1,4 @@
-"""Where a business day begins and ends, as instants: the one place of this adapter that knows of time zones and clock changes.
+"""Where a business day begins and ends, as instants: the one place of this adapter that knows of clock changes.
 
 Days are counted on the calendar, never by adding 24 hours: a day of a clock change has 23 or 25. Which date of an order
 decides is mapping.py.
@@ -21,8 +21,8 @@ def next_day(day: date) -> date:
 def day_start(day: date, zone: ZoneInfo, starts_at: time) -> datetime:
     """The instant (UTC) at which the business day begins.
 
-    Where the clocks show the hour twice it is the first time; where they skip it, the instant the skipped hour would have
-    had by the offset before the change.
+    Where the clocks show the hour twice it is the first time; where they skip it, the instant the skipped hour would
+    have had by the offset before the change.
     """
     return datetime.combine(day, starts_at, tzinfo=zone).astimezone(UTC)
 

@@ -1,10 +1,10 @@
-"""What Kash.click's answers are believed to look like, and how they become facts. UNCONFIRMED: no field of any read answer
-is documented (kash-api.md section 0) and nothing here was compared with a real account.
+"""What Kash.click's answers are believed to look like, and how they become facts. UNCONFIRMED.
 
-Only names, types and codes belong here, so that a real account changes this module and nothing else; asking is client.py,
-days.py knows the days. Names come from the documented order webhook and the documented write calls where these have one.
-Drift policy: a declared field that is missing or of another type stops everything (SourceChanged with call and field); a
-field nobody declared is left in the raw answer and reported; an unknown type of payment method becomes kind `other`.
+No field of any read answer is documented, and nothing here was compared with a real account. Only names, types and
+codes belong here, so that a real account changes this module and nothing else; asking is client.py, days.py knows the
+days. Names come from the documented order webhook and the documented write calls where these have one.
+Drift policy: a declared field that is missing or of another type stops everything (SourceChanged with call and field);
+a field nobody declared is left in the raw answer and reported; an unknown type of payment method becomes kind `other`.
 """
 
 import logging
@@ -58,7 +58,7 @@ ORDER = Shape(
         Field("orderID", "number", "id"),
         Field("creationDate", "", "instant"),
         Field("validationDate", "validated_at", "instant"),
-        # Accounting reports go by the value date (kash-api.md section 8.2), so it makes the business day.
+        # Accounting reports go by the value date (documented), so it makes the business day.
         Field("valueDate", "value_date", "instant"),
         Field("price", "total_cents", "cents"),
         Field("clientID", "customer_id", "id", nullable=True),

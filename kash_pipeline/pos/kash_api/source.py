@@ -1,8 +1,8 @@
 """Kash.click as a source of the port: business days in, frames of facts out.
 
-Which calls are made for which days belongs here. How a call is made is client.py, what its answer means is mapping.py. Only
-what Kash.click's reads are believed to hold is offered: closings need a script named in the shop file, for no documented
-call reads them.
+Which calls are made for which days belongs here. How a call is made is client.py, what its answer means is mapping.py.
+Only what Kash.click's reads are believed to hold is offered: closings need a script named in the shop file, for no
+documented call reads them.
 """
 
 from collections.abc import Iterator
@@ -97,7 +97,10 @@ class KashApiSource:
                 yield DayOfSales(day=day, **parts)
 
     def closings(self, first: date, last: date) -> Iterator[DayOfClosings]:
-        """Closings and cash movements by the time they were made. Raises SourceRefused where no script is configured."""
+        """Closings and cash movements by the time they were made.
+
+        Raises SourceRefused where no script is configured: none is not the same as not readable.
+        """
         script = self._closings_script
         if script is None:
             raise SourceRefused(
@@ -125,13 +128,13 @@ def _iso(moment: datetime) -> str:
 
 
 def _within(frame: pd.DataFrame, key: str, begin: date, end: date, call: str) -> None:
-    """Every row lies in the window asked for, and none came twice: a shift of hours would lose the sales at the edge."""
+    """Every row lies in the window, and none came twice: a shift of hours would lose the sales at the other edge."""
     outside = frame[(frame["business_day"] < pd.Timestamp(begin)) | (frame["business_day"] > pd.Timestamp(end))]
     if len(outside):
         row = outside.iloc[0]
         raise SourceChanged(
-            f"{call}: {key.removesuffix('_id')} {row[key]} of {row['business_day']:%Y-%m-%d} lies outside the days asked for "
-            f"({begin} to {end}); the server reads dates by another time zone than this adapter",
+            f"{call}: {key.removesuffix('_id')} {row[key]} of {row['business_day']:%Y-%m-%d} lies outside the "
+            f"days asked for ({begin} to {end}); the server reads dates by another time zone than this adapter",
             next_step="compare timezone and day_starts_at in [shop] with the settings of the till",
         )
     _unique(frame, key, call)

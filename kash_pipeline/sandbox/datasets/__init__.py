@@ -6,6 +6,7 @@ is derived from the seed stands in README.md of this folder.
 
 import csv
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 from kash_pipeline.sandbox.datasets import bakery, online_retail, pizzaplace
@@ -16,11 +17,14 @@ __all__ = ["DEFAULT_SEED", "EXCLUDED_COLUMNS", "Dataset", "DatasetError", "load"
 
 DEFAULT_SEED = 20_260_301
 
-_BY_COLUMNS = {online_retail.COLUMNS: online_retail.load, pizzaplace.COLUMNS: pizzaplace.load}
+_BY_COLUMNS: dict[tuple[str, ...], Callable[[Path, int], Dataset]] = {
+    online_retail.COLUMNS: online_retail.load,
+    pizzaplace.COLUMNS: pizzaplace.load,
+}
 
 
 def load(name_or_path: str | Path, *, seed: int = DEFAULT_SEED) -> Dataset:
-    """`"bakery"`, or the path of online_retail.csv.gz or pizzaplace.csv.gz (recognised by their columns, gzip or plain).
+    """`"bakery"`, or the path of online_retail.csv.gz or pizzaplace.csv.gz (known by their columns, gzip or plain).
 
     Raises DatasetError when there is no such set or file, or when the file is not one of those known.
     """

@@ -1,7 +1,7 @@
 """The bakery: invented tickets with the shape of a French till export, shipped with the project.
 
-Reading its three files and dealing out registers, customers and later transfers belongs here; VAT and closings come from
-derive.py. Sums that must hold to the cent are in README.md beside this file and in the tests.
+Reading its three files and dealing out registers, customers and later transfers belongs here; VAT and closings come
+from derive.py. Sums that must hold to the cent are in README.md beside this file and in the tests.
 """
 
 from datetime import time
@@ -189,8 +189,8 @@ def load(seed: int) -> Dataset:
 def _payments(paid: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
     """The payments file as it is, then one transfer per ticket of March that was put on an account.
 
-    Customers settle March on the first open day from 7 April, at 09:30, over the register of the ticket; one of them does
-    not, and April stays open.
+    Customers settle March on the first open day from 7 April, at 09:30, over the register of the ticket; one of them
+    does not, and April stays open.
     """
     local = pd.to_datetime(paid["date"] + " " + paid["time"], format="%Y-%m-%d %H:%M")
     ids = dict(zip(METHODS["name"], METHODS["method_id"], strict=True))
@@ -220,7 +220,7 @@ def _payments(paid: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
 
 
 def _movements(payments: pd.DataFrame) -> pd.DataFrame:
-    """Each Monday at 14:30 cash goes from K1 to the bank (half of what the morning brought, in tens); stamps bought once a month."""
+    """Cash banked from K1 each Monday at 14:30 (half of what the morning brought, in tens); stamps once a month."""
     cash = payments[payments["method_id"].eq("1") & payments["register_id"].eq("K1")]
     local = cash["paid_at"].dt.tz_convert(ZONE)
     morning = cash[(local.dt.hour < 14) & cash["business_day"].dt.dayofweek.eq(0)]

@@ -46,7 +46,7 @@ class Dataset:
     source_rows: int
 
     def sums_by_rate(self, first: date | None = None, last: date | None = None) -> pd.DataFrame:
-        """`vat_rate_bp`, `gross_cents`, `net_cents`, `vat_cents` of the orders of these business days, by the till's VAT."""
+        """`vat_rate_bp`, `gross_cents`, `net_cents`, `vat_cents`: the till's VAT of orders of these business days."""
         orders = self._between(self.facts.orders, first, last)
         vat = self.facts.order_vat[self.facts.order_vat["order_id"].isin(orders["order_id"])]
         sums = vat.groupby("vat_rate_bp", as_index=False)[["net_cents", "vat_cents"]].sum()

@@ -61,7 +61,8 @@ def scaled(texts: pd.Series, places: int, what: str) -> Ints:
         raise DatasetError(
             f"{what} is empty in row {int(np.flatnonzero(codes < 0)[0]) + 1}", next_step="fetch it again"
         )
-    return np.array(values, dtype=np.int64)[codes]
+    whole: Ints = np.array(values, dtype=np.int64)[codes]
+    return whole
 
 
 def half_up(numerator: Ints, denominator: Ints | int) -> Ints:
@@ -71,14 +72,14 @@ def half_up(numerator: Ints, denominator: Ints | int) -> Ints:
 
 
 def instants(local: pd.Series, zone: ZoneInfo) -> pd.Series:
-    """Wall-clock times of the shop as UTC instants. No set has a sale in an hour that a clock change repeats or skips."""
+    """Wall-clock times of the shop as UTC instants. No set has a sale in an hour repeated or skipped."""
     return local.dt.tz_localize(zone, ambiguous="raise", nonexistent="raise").dt.tz_convert("UTC").astype(INSTANT_DTYPE)
 
 
 def vat_per_order(
     order_id: pd.Series, rate_bp: Ints, total_cents: Ints, prices: Literal["tax_included", "tax_excluded"]
 ) -> pd.DataFrame:
-    """`schemas.facts.ORDER_VAT`: VAT half up per order and rate, from the line totals; net and VAT add up to the gross."""
+    """`schemas.facts.ORDER_VAT`: VAT half up per order and rate, from line totals; net and VAT add up to the gross."""
     lines = pd.DataFrame({"order_id": order_id.to_numpy(), "vat_rate_bp": rate_bp, "total": total_cents})
     sums = lines.groupby(["order_id", "vat_rate_bp"], sort=False, as_index=False)["total"].sum()
     total, rate = sums["total"].to_numpy(), sums["vat_rate_bp"].to_numpy()
@@ -92,7 +93,7 @@ def closings(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One closing per register and day with an order or a payment: `CLOSINGS` and `CLOSING_COUNTS`.
 
-    Opened 15 minutes before the first event, closed 10 minutes after the last. Cash is expected at float + cash payments
+    Opened 15 minutes before the first event, closed 10 minutes after the last. Expected cash is float + cash payments
     + movements. One closing in eight has a cash difference of 0.05 to 5.00, one meal-voucher count in thirty is
     1.00 off; everything else is counted as expected. `total_cents` is the day's orders, by value date.
     """

@@ -82,7 +82,7 @@ def _read(path: Path) -> pd.DataFrame:
             path,
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: text for name in COLUMNS} | {"Quantity": arrow.int64()},
+                column_types=dict.fromkeys(COLUMNS, text) | {"Quantity": arrow.int64()},
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 null_values=[""],
@@ -94,7 +94,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _reasons(source: pd.DataFrame, price: derive.Ints) -> pd.Series:
-    """Why a line is no sale, "" where it is one. A line at price 0 stays, as a zero line, on an invoice of a customer."""
+    """Why a line is no sale, "" where it is one. A line at price 0 stays, as a zero line, on a customer's invoice."""
     no_price = (price == 0) & source["CustomerID"].isna().to_numpy()
     reason = np.full(len(source), "", dtype=object)
     reason[no_price] = "no_price"

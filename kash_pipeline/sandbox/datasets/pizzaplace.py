@@ -1,8 +1,8 @@
 """Pizzaplace: a year of a pizza restaurant's orders, 2015, 49,574 lines, read by path.
 
 Reading the file and dealing out registers and payments belongs here; VAT and closings come from derive.py. Dollars are
-taken for euros, prices for prices with 10 % VAT (meals; there are no drinks in it). Origin: pizzaplace.csv of the Python
-package great_tables 1.1.0 (MIT).
+taken for euros, prices for prices with 10 % VAT (meals; there are no drinks in it). Origin: pizzaplace.csv of the
+Python package great_tables 1.1.0 (MIT).
 """
 
 from datetime import time

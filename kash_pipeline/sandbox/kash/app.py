@@ -10,7 +10,7 @@ import csv
 import hmac
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from starlette.routing import Route
 from kash_pipeline.sandbox.datasets import Dataset
 from kash_pipeline.sandbox.kash import shapes
 from kash_pipeline.sandbox.kash.faults import Faults
+from kash_pipeline.settings import bp_to_rate
 
 CLOSINGS_SCRIPT = "sandboxGetClosings.php"
 """Not a Kash.click call: it documents none that reads closings."""
@@ -125,7 +126,7 @@ class _Service:
         return shapes.closings(self.dataset, pd.Timestamp(first), pd.Timestamp(last))
 
     def sales(self, query: dict[str, str]) -> Response:
-        """The report of a day, month or year: `CSV` lists the orders paid in full, `Std` sums all orders per rate and method."""
+        """The report of a day, month or year: `CSV` lists orders paid in full, `Std` sums per rate and method."""
         form = query.get("formatExport", "")
         if form not in ("CSV", "Std"):
             raise _Refusal(f"formatExport {form!r}: this stand-in serves CSV and Std")
@@ -145,7 +146,7 @@ class _Service:
                         "cashBox": row["register_id"],
                         "client": row["customer_id"],
                         "total": shapes.euros(row["total_cents"]),
-                    }  # fmt: skip
+                    }
                     for row, at in zip(shapes.rows(paid), shapes.moments(paid["validated_at"]), strict=True)
                 ],
                 "csv",
@@ -157,11 +158,11 @@ class _Service:
         ]
         vat = [
             {
-                "rate": shapes.bp_to_rate(row["vat_rate_bp"]),
+                "rate": bp_to_rate(row["vat_rate_bp"]),
                 "total": shapes.euros(row["gross_cents"]),
                 "net": shapes.euros(row["net_cents"]),
                 "VAT": shapes.euros(row["vat_cents"]),
-            }  # fmt: skip
+            }
             for row in shapes.rows(rates)
         ]
         paid_by = [{"method": row["name"], "amount": shapes.euros(row["amount_cents"])} for row in shapes.rows(methods)]
@@ -215,6 +216,8 @@ def _table(records: list[shapes.Record], form: str) -> Response:
 
 
 def _html_table(records: list[shapes.Record]) -> str:
-    cells = lambda tag, values: "".join(f"<{tag}>{html.escape(str(value or ''))}</{tag}>" for value in values)  # noqa: E731
+    def cells(tag: str, values: Iterable[Any]) -> str:
+        return "".join(f"<{tag}>{html.escape('' if value is None else str(value))}</{tag}>" for value in values)
+
     body = "".join(f"<tr>{cells('td', record.values())}</tr>" for record in records)
     return f"<table><tr>{cells('th', records[0] if records else ())}</tr>{body}</table>"

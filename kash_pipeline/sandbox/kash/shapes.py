@@ -1,7 +1,7 @@
 """The form of the answers of our Kash.click stand-in: OUR GUESS, not Kash.click's word.
 
-Kash.click documents how to ask and not one field of what comes back (kash_api/mapping.py is the same guess, read from the
-other side). Names are taken from its documentation where it has one: the order webhook (orderID, orderInternalID,
+Kash.click documents how to ask and not one field of what comes back (kash_api/mapping.py is the same guess, read from
+the other side). Names are taken from its documentation where it has one: the order webhook (orderID, orderInternalID,
 creationDate, validationDate, valueDate, price, clientID, cashBoxID, deliveryMethod, items, VATs, VAT, isRefund), the
 scripts that write reference data (title, deptID, deptGroupID, vatID, activityCode, accountingChapter, surname, name,
 VATnum), and the payment-method types of the publisher's own client. Everything else is invented. Amounts, rates and
@@ -53,11 +53,16 @@ def thousandths(milli: int) -> str:
 
 def moments(values: pd.Series) -> list[str | None]:
     """UTC instants as `2026-03-01T06:12:00Z`; seconds are the grain of a till."""
-    return values.dt.strftime("%Y-%m-%dT%H:%M:%SZ").astype(object).where(values.notna(), None).tolist()
+    return _plain(values.dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 def _plain(values: pd.Series) -> list[Any]:
-    return values.astype(object).where(values.notna(), None).tolist()
+    plain: list[Any] = values.astype(object).where(values.notna(), None).tolist()
+    return plain
+
+
+def optional_euros(cents: int | None) -> str | None:
+    return None if cents is None else euros(cents)
 
 
 class OrderBook:
@@ -93,7 +98,14 @@ class OrderBook:
         items, vats, payments = self._items(begin, end), self._vats(begin, end), self._payments(begin, end)
         part = self.orders.iloc[begin:end]
         dates = moments(part["validated_at"])
-        columns = (part["order_id"], part["number"], part["total_cents"], part["customer_id"], part["register_id"], part["refund_of"])  # fmt: skip
+        columns = (
+            part["order_id"],
+            part["number"],
+            part["total_cents"],
+            part["customer_id"],
+            part["register_id"],
+            part["refund_of"],
+        )
         for at, (order_id, number, total, customer, register, refund_of) in enumerate(
             zip(*map(_plain, columns), strict=True)
         ):
@@ -129,7 +141,18 @@ class OrderBook:
     def _items(self, begin: int, end: int) -> list[Record]:
         part = self.lines.iloc[self._line_start[begin] : self._line_start[end]]
         rate = {bp: bp_to_rate(bp) for bp in part["vat_rate_bp"].unique().tolist()}
-        columns = ("line_no", "item_id", "label", "quantity_milli", "total_cents", "discount_cents", "department_id", "vat_rate_bp", "vat_cents", "nature")  # fmt: skip
+        columns = (
+            "line_no",
+            "item_id",
+            "label",
+            "quantity_milli",
+            "total_cents",
+            "discount_cents",
+            "department_id",
+            "vat_rate_bp",
+            "vat_cents",
+            "nature",
+        )
         return [
             {
                 "line": line_no,
@@ -137,10 +160,10 @@ class OrderBook:
                 "title": label,
                 "quantity": thousandths(quantity),
                 "price": euros(total),
-                "discount": None if discount is None else euros(discount),
+                "discount": optional_euros(discount),
                 "deptID": department,
                 "VATrate": rate[bp],
-                "VAT": None if vat is None else euros(vat),
+                "VAT": optional_euros(vat),
                 "nature": nature,
             }
             for line_no, item_id, label, quantity, total, discount, department, bp, vat, nature in zip(
@@ -167,7 +190,7 @@ class OrderBook:
                 "paymentModeID": method,
                 "amount": euros(amount),
                 "clientID": customer,
-            }  # fmt: skip
+            }
             for payment, date, register, method, amount, customer in zip(
                 _plain(part["payment_id"]),
                 moments(part["paid_at"]),
@@ -191,7 +214,7 @@ def reference(dataset: Dataset) -> dict[str, list[Record]]:
                 "title": row["name"],
                 "type": PAYMENT_TYPES[row["kind"]],
                 "accountingChapter": row["chapter"],
-            }  # fmt: skip
+            }
             for row in rows(facts.payment_methods)
         ],
         "getCashbox.php": [
@@ -204,7 +227,7 @@ def reference(dataset: Dataset) -> dict[str, list[Record]]:
                 "title": row["name"],
                 "rate": bp_to_rate(row["vat_rate_bp"]),
                 "accountingChapter": row["chapter"],
-            }  # fmt: skip
+            }
             for row in rows(facts.vat_rates)
         ],
         "getDepartments.php": [
@@ -213,7 +236,7 @@ def reference(dataset: Dataset) -> dict[str, list[Record]]:
                 "title": row["name"],
                 "deptGroupID": row["group_id"],
                 "activityCode": row["activity_code"],
-            }  # fmt: skip
+            }
             for row in rows(facts.departments)
         ],
         "getDepartmentGroups.php": [
@@ -244,7 +267,7 @@ def reference(dataset: Dataset) -> dict[str, list[Record]]:
                 "price": euros(row["price_cents"]),
                 "deptID": row["department_id"],
                 "vatID": vat_ids[row["vat_rate_bp"]],
-            }  # fmt: skip
+            }
             for row in rows(dataset.items)
         ],
         "getUsers.php": [
@@ -273,10 +296,9 @@ def closings(dataset: Dataset, first: pd.Timestamp, last: pd.Timestamp) -> Recor
                 "paymentModeID": row["method_id"],
                 "expected": euros(row["expected_cents"]),
                 "counted": euros(row["counted_cents"]),
-            }  # fmt: skip
+            }
         )
     moved = facts.cash_movements[facts.cash_movements["moved_at"].between(first, last)]
-    optional = lambda cents: None if cents is None else euros(cents)  # noqa: E731
     return {
         "closings": [
             {
@@ -284,10 +306,10 @@ def closings(dataset: Dataset, first: pd.Timestamp, last: pd.Timestamp) -> Recor
                 "cashBoxID": row["register_id"],
                 "opened": opened,
                 "closed": closed,
-                "openingFloat": optional(row["opening_float_cents"]),
-                "closingFloat": optional(row["closing_float_cents"]),
-                "Total": optional(row["total_cents"]),
-                "perpetualTotal": optional(row["perpetual_total_cents"]),
+                "openingFloat": optional_euros(row["opening_float_cents"]),
+                "closingFloat": optional_euros(row["closing_float_cents"]),
+                "Total": optional_euros(row["total_cents"]),
+                "perpetualTotal": optional_euros(row["perpetual_total_cents"]),
                 "counts": counts.get(row["closing_id"], []),
             }
             for row, opened, closed in zip(rows(z), moments(z["opened_at"]), moments(z["closed_at"]), strict=True)
@@ -300,7 +322,7 @@ def closings(dataset: Dataset, first: pd.Timestamp, last: pd.Timestamp) -> Recor
                 "type": row["kind"],
                 "amount": euros(row["amount_cents"]),
                 "label": row["label"],
-            }  # fmt: skip
+            }
             for row, date in zip(rows(moved), moments(moved["moved_at"]), strict=True)
         ],
     }
