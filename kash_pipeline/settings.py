@@ -287,12 +287,15 @@ class Environment:
     lake_url        KASH_LAKE_URL, any fsspec URL, default `<home>/lake`
     database_url    KASH_DATABASE_URL, a postgresql:// URL; None means the embedded PostgreSQL under `<home>/pg`
     shop_path       KASH_SHOP, the shop file of the Dagster code location, default shops/sandbox.toml
+    deployment      KASH_DEPLOYMENT: local (default), staging or production; says which schedules and sensors start
+                    switched on (defs/jobs.py)
     """
 
     home: Path
     lake_url: str
     database_url: str | None
     shop_path: Path
+    deployment: str = "local"
 
     @classmethod
     def read(cls) -> "Environment":
@@ -302,4 +305,5 @@ class Environment:
             lake_url=os.environ.get("KASH_LAKE_URL") or str(home / "lake"),
             database_url=os.environ.get("KASH_DATABASE_URL") or None,
             shop_path=Path(os.environ.get("KASH_SHOP", "shops/sandbox.toml")),
+            deployment=os.environ.get("KASH_DEPLOYMENT") or "local",
         )
