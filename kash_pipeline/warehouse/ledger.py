@@ -22,13 +22,14 @@ from typing import Any, Literal
 
 import pandas as pd
 import psutil  # type: ignore[import-untyped]
+import pyarrow as arrow
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from kash_pipeline.warehouse.errors import LedgerBusy, LedgerError
 from kash_pipeline.warehouse.tables import ENTRIES, ENTRY_LINES, PUBLICATION
-from kash_pipeline.warehouse.windows import lock_windows, sql_frame
+from kash_pipeline.warehouse.windows import copy_in, lock_windows, sql_frame
 
 State = Literal["held", "ready", "sending", "sent", "verified", "refused", "superseded"]
 Role = Literal["original", "reversal", "replacement"]
@@ -330,6 +331,11 @@ def _wanted(entries: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {key: dict(zip(_HEADER, row, strict=True)) for key, row in zip(keys, rows, strict=True)}
 
 
+def _table(keys: list[str], headers: list[dict[str, Any]]) -> arrow.Table:
+    columns = {name: [header[name] for header in headers] for name in _HEADER}
+    return arrow.table({"key": keys, **columns})
+
+
 class Turn:
     """The right to publish for a shop, as long as its database session lives."""
 
@@ -394,16 +400,35 @@ class PublicationLedger:
                 {"keys": decision.remove},
             )
         if decision.new:
+            rows = _table(decision.new, [wanted[key] for key in decision.new])
+            constant = {"shop_id": self.shop_id, "role": "original", "state": "ready"}
+            rows = rows.append_column("base_key", rows["key"])
+            for name, value in constant.items():
+                rows = rows.append_column(name, arrow.repeat(value, rows.num_rows))
+            copy_in(connection, PUBLICATION, rows)
+        # A new chart changes every entry of a year: those go in one statement, through a table of their own.
+        renewed = [key for key, change in decision.update.items() if "kind" in change]
+        if renewed:
+            columns = ", ".join(("key", *_HEADER))
             connection.execute(
-                insert(PUBLICATION),
-                [
-                    {"shop_id": self.shop_id, "key": key, "base_key": key, "role": "original", "state": "ready"}
-                    | wanted[key]
-                    for key in decision.new
-                ],
+                sa.text(
+                    f"create temporary table renewed on commit drop as select {columns} from kash.publication limit 0"
+                )
             )
+            copy_in(connection, "renewed", _table(renewed, [decision.update[key] for key in renewed]))
+            assignments = ", ".join(f"{name} = r.{name}" for name in _HEADER)
+            connection.execute(
+                sa.text(
+                    f"update kash.publication p set {assignments}, state = 'ready', error = null, attempts = 0,"
+                    " remote_id = null, day_held = false, updated_at = clock_timestamp()"
+                    " from renewed r where p.shop_id = :shop and p.key = r.key"
+                ),
+                {"shop": self.shop_id},
+            )
+            connection.execute(sa.text("drop table renewed"))
         for key, change in decision.update.items():
-            self._update(connection, _P.key == key, **change)
+            if "kind" not in change:
+                self._update(connection, _P.key == key, **change)
 
     def _changed(
         self, connection: sa.Connection, found: list[tuple[Literal["changed", "vanished", "reappeared"], str]]

@@ -7,78 +7,10 @@ import pytest
 import sqlalchemy as sa
 
 from kash_pipeline.schemas import entries as schemas
-from kash_pipeline.schemas.columns import conform, empty
+from kash_pipeline.schemas.columns import empty
 from kash_pipeline.warehouse import windows
 from kash_pipeline.warehouse.errors import LoadError
-
-MONDAY, TUESDAY, WEDNESDAY = date(2026, 3, 28), date(2026, 3, 29), date(2026, 3, 30)
-
-
-def entries(*rows: tuple[str, date, str, int]) -> pd.DataFrame:
-    """Entries of (key, day, label, cents)."""
-    return conform(
-        pd.DataFrame(
-            {
-                "entry_key": [row[0] for row in rows],
-                "kind": "sale",
-                "business_day": [row[1] for row in rows],
-                "register_id": "K1",
-                "journal": "K1",
-                "date": [row[1] for row in rows],
-                "label": [row[2] for row in rows],
-                "lines": 2,
-                "debit_cents": [row[3] for row in rows],
-                "credit_cents": [row[3] for row in rows],
-                "digest": "d",
-            }
-        ),
-        schemas.ENTRIES,
-    )
-
-
-def lines_of(frame: pd.DataFrame) -> pd.DataFrame:
-    """Two lines for each entry; the first has an auxiliary and no VAT rate, the second the other way round."""
-    debit = pd.DataFrame(
-        {
-            "entry_key": frame.entry_key,
-            "line_no": 1,
-            "account": "411000",
-            "customer_id": 'C,"7"',
-            "vat_rate_bp": None,
-            "method_id": "",
-            "debit_cents": frame.debit_cents,
-            "credit_cents": 0,
-            "label": "a\nb",
-        }
-    )
-    credit = pd.DataFrame(
-        {
-            "entry_key": frame.entry_key,
-            "line_no": 2,
-            "account": "707200",
-            "customer_id": None,
-            "vat_rate_bp": 2000,
-            "method_id": None,
-            "debit_cents": 0,
-            "credit_cents": frame.debit_cents,
-            "label": "Vente « été »",
-        }
-    )
-    both = pd.concat([debit, credit.astype({"customer_id": object})]).sort_values(["entry_key", "line_no"])
-    return conform(both.reset_index(drop=True), schemas.ENTRY_LINES)
-
-
-def replace(engine: sa.Engine, days: list[date], frame: pd.DataFrame, shop: str = "shop") -> dict[str, int]:
-    with engine.begin() as connection:
-        return windows.replace_entries(
-            connection,
-            shop,
-            days,
-            entries=frame,
-            entry_lines=lines_of(frame),
-            held=empty(schemas.HELD),
-            notices=empty(schemas.NOTICES),
-        )
+from kash_pipeline_tests.unit.warehouse.samples import MONDAY, TUESDAY, WEDNESDAY, entries, lines_of, replace
 
 
 def read(
@@ -90,7 +22,7 @@ def read(
 
 def test_what_was_written_is_read_back_as_it_was(engine: sa.Engine) -> None:
     """Null and empty text, quotes, line ends, accents and types survive."""
-    frame = entries(("A", MONDAY, 'Ventes; "K1"', 12_00), ("B", TUESDAY, "", 2**53 + 1))
+    frame = entries(("A", MONDAY, 12_00), ("B", TUESDAY, 2**53 + 1), label='Ventes; "K1"')
     assert replace(engine, [MONDAY, TUESDAY], frame) == {"entries": 2, "entry_lines": 4, "held": 0, "notices": 0}
     pd.testing.assert_frame_equal(read(engine, "entries"), frame)
     pd.testing.assert_frame_equal(read(engine, "entry_lines"), lines_of(frame))
@@ -98,7 +30,7 @@ def test_what_was_written_is_read_back_as_it_was(engine: sa.Engine) -> None:
 
 
 def test_replacing_a_day_twice_does_not_double_it(engine: sa.Engine) -> None:
-    frame = entries(("A", MONDAY, "Ventes", 12_00))
+    frame = entries(("A", MONDAY, 12_00))
     for _ in range(2):
         replace(engine, [MONDAY], frame)
     assert len(read(engine, "entries")) == 1
@@ -106,14 +38,14 @@ def test_replacing_a_day_twice_does_not_double_it(engine: sa.Engine) -> None:
 
 
 def test_a_day_without_rows_ends_empty_and_its_neighbours_stay(engine: sa.Engine) -> None:
-    replace(engine, [MONDAY, TUESDAY], entries(("A", MONDAY, "", 1), ("B", TUESDAY, "", 2)))
+    replace(engine, [MONDAY, TUESDAY], entries(("A", MONDAY, 1), ("B", TUESDAY, 2)))
     replace(engine, [TUESDAY], entries())
     assert list(read(engine, "entries").entry_key) == ["A"]
     assert set(read(engine, "entry_lines").entry_key) == {"A"}
 
 
 def test_another_shop_of_the_same_database_is_untouched(engine: sa.Engine) -> None:
-    replace(engine, [MONDAY], entries(("A", MONDAY, "", 1)), shop="north")
+    replace(engine, [MONDAY], entries(("A", MONDAY, 1)), shop="north")
     replace(engine, [MONDAY], entries(), shop="south")
     assert len(read(engine, "entries", shop="north")) == 1
 
@@ -121,19 +53,19 @@ def test_another_shop_of_the_same_database_is_untouched(engine: sa.Engine) -> No
 def test_a_row_of_a_day_not_replaced_is_refused(engine: sa.Engine) -> None:
     """It would stand beside its older self after the next replacement of its own day."""
     with pytest.raises(LoadError, match="2026-03-29"):
-        replace(engine, [MONDAY], entries(("B", TUESDAY, "", 2)))
+        replace(engine, [MONDAY], entries(("B", TUESDAY, 2)))
     assert read(engine, "entries").empty
 
 
 def test_a_failed_replacement_leaves_the_day_as_it_was(engine: sa.Engine) -> None:
-    replace(engine, [MONDAY], entries(("A", MONDAY, "before", 1)))
+    replace(engine, [MONDAY], entries(("A", MONDAY, 1), label="before"))
     with pytest.raises(LoadError, match="NUL"):
-        replace(engine, [MONDAY], entries(("A", MONDAY, "zero \x00 byte", 1)))
+        replace(engine, [MONDAY], entries(("A", MONDAY, 1), label="zero \x00 byte"))
     assert list(read(engine, "entries").label) == ["before"]
 
 
 def test_a_line_without_its_entry_is_refused(engine: sa.Engine) -> None:
-    frame = entries(("A", MONDAY, "", 1))
+    frame = entries(("A", MONDAY, 1))
     with engine.begin() as connection, pytest.raises(LoadError, match="entry A"):
         windows.replace_entries(
             connection,
@@ -148,7 +80,7 @@ def test_a_line_without_its_entry_is_refused(engine: sa.Engine) -> None:
 
 def test_dictionary_coded_text_is_accepted(engine: sa.Engine) -> None:
     """Months are built on categoricals; loading them must not need another copy."""
-    frame = entries(("A", MONDAY, "Ventes", 1), ("B", MONDAY, "Ventes", 2))
+    frame = entries(("A", MONDAY, 1), ("B", MONDAY, 2))
     coded = frame.astype({"entry_key": "category", "label": "category", "register_id": "category"})
     replace(engine, [MONDAY], coded)
     pd.testing.assert_frame_equal(read(engine, "entries"), frame)
