@@ -37,7 +37,8 @@ def build(shop_path: Path, files: Path, out: Path, first: date | None, last: dat
     if out.absolute() == files.absolute():
         raise click.BadParameter("must be another folder than --files", param_hint="--out")
     shop = load_shop(shop_path)
-    result = accounting.build(read_folder(files), shop, first=first, last=last)
+    facts = read_folder(files)
+    result = accounting.build(facts, shop, first=first, last=last)
     write_results(
         {
             "entries": result.entries,

@@ -4,6 +4,7 @@ Only the form of one cell belongs here (docs/files-interface.md: euros with a do
 Which columns a table has, and what its rows may say together, is files.py.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -29,6 +30,7 @@ _RANGE: dict[str, tuple[Any, Any]] = {
     "day": (DAY_MIN, DAY_MAX),
     "instant": (datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)),
 }
+_ORNAMENTS = str.maketrans("", "", "€%+'")
 _INSTANT = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
 
 
@@ -54,14 +56,17 @@ def form(kind: str) -> str:
 
 
 def suggestion(kind: str, cell: str) -> str:
-    """The cell as it was probably meant, or an empty string: `4,05 €` gives `4.05`."""
+    """The cell as it was probably meant, or an empty string: `4,05 €` gives `4.05`, `20/03/2026` gives `2026-03-20`."""
     if kind in SCALE:
-        plain = "".join(sign for sign in cell if not sign.isspace()).replace("€", "").replace("%", "").replace("+", "")
+        plain = "".join(sign for sign in cell if not sign.isspace()).translate(_ORNAMENTS)
         if plain.count(",") == 1 and "." not in plain:
             plain = plain.replace(",", ".")
+        if "." in plain:
+            plain = re.sub(rf"(\.\d{{{SCALE[kind]}}})0+$", r"\1", plain)
         return plain if plain != cell and not len(_parse_numbers(pa.array([plain]), kind).bad) else ""
-    if kind == "day" and len(cell) >= 10 and not len(_parse_days(pa.array([cell[:10]])).bad):
-        return cell[:10]
+    if kind == "day":
+        plain = re.sub(r"^(\d\d)[/.-](\d\d)[/.-](\d{4})$", r"\3-\2-\1", cell.strip())[:10]
+        return plain if not len(_parse_days(pa.array([plain])).bad) else ""
     return ""
 
 

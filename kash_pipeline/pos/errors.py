@@ -49,10 +49,14 @@ class Problem:
     row: int | None = None
     column: str | None = None
 
-    def __str__(self) -> str:
+    @property
+    def where(self) -> str:
         row = f", row {self.row}" if self.row is not None else ""
         column = f", column {self.column}" if self.column is not None else ""
-        return f"{self.file}{row}{column}: {self.what}; {self.cure}"
+        return f"{self.file}{row}{column}"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.cure}"
 
 
 class FilesError(PosError):
@@ -68,4 +72,4 @@ class FilesError(PosError):
         more = len(problems) - PROBLEMS_SHOWN
         rest = f"\n  - and {more} more" if more > 0 else ""
         first = self.problems[0]
-        super().__init__(f"{folder}: {count}:{shown}{rest}", next_step=f"{first.file}: {first.cure}")
+        super().__init__(f"{folder}: {count}:{shown}{rest}", next_step=f"{first.where}: {first.cure}")

@@ -122,8 +122,9 @@ def read_folder(path: Path | str, *, tables: Sequence[str] | None = None) -> Fac
     for name, table in read.items():
         problems += _repeated_keys(name, table)
     for child, key, parent in _PARENTS:
-        # Where the parent table itself could not be read, its rows would all be missing: that is told already.
-        if child in read and (parent in read or parent not in wanted):
+        # Where the parent table itself could not be read, all its rows would be missing: that is told already.
+        told = parent in REQUIRED or any(problem.file.partition(".")[0] == parent for problem in problems)
+        if child in read and (parent in read or not told):
             problems += _orphans(child, key, parent, read)
     if problems:
         raise FilesError(folder, problems)
@@ -147,16 +148,18 @@ def _find_files(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     for entry in entries:
         stem, dot, rest = entry.name.partition(".")
         suffix = dot + rest
-        if suffix in SUFFIXES and stem in FACTS and entry.is_file():
+        if stem in FACTS and suffix and entry.is_dir():
+            problems.append(Problem(entry.name, "is a folder, not a table", "take it away"))
+        elif suffix in SUFFIXES and stem in FACTS:
             files.setdefault(stem, []).append(entry)
-        elif stem in FACTS and entry.is_file():
+        elif stem in FACTS and suffix:
             cure = f"write the table as {stem}.csv, {stem}.csv.gz or {stem}.parquet"
-            problems.append(Problem(entry.name, f"a table as {suffix or 'a file without suffix'} is not read", cure))
+            problems.append(Problem(entry.name, f"a table as {suffix} is not read", cure))
         elif suffix.lower() in SUFFIXES:
             near = difflib.get_close_matches(stem.lower(), FACTS, n=1, cutoff=0.5)
-            known = f"did you mean {near[0]}" if near else f"the tables are {', '.join(FACTS)}"
+            known = f"did you mean {near[0]}?" if near else f"the tables are {', '.join(FACTS)}"
             problems.append(
-                Problem(entry.name, "no table of facts has this name", f"rename it or take it away; {known}")
+                Problem(entry.name, "no table of facts has this name", f"rename it or take it away: {known}")
             )
     for name, found in files.items():
         if len(found) > 1:
@@ -212,7 +215,8 @@ def _match_columns(
     for name in header:
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)
-            cure = f"did you mean {near[0]}?" if near else f"known columns: {', '.join(c.name for c in columns)}"
+            known = f"did you mean {near[0]}?" if near else f"the columns are {', '.join(c.name for c in columns)}"
+            cure = f"rename it or take it away: {known}"
             shown = repr(name) if name != name.strip() or not name else name
             problems.append(Problem(file, f"unknown column {shown}", cure, row=None if parquet else 1, column=name))
         elif by_name[name] in named:
@@ -272,7 +276,7 @@ def _unknown_words(
     for position in unknown[:PER_COLUMN].tolist():
         word = values[position].as_py()
         near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
-        cure = f"did you mean {near[0]}?" if near else f"write one of {', '.join(words)}"
+        cure = f"write {near[0]}, if that is meant" if near else f"write one of {', '.join(words)}"
         problems.append(Problem(file, f"{word!r} is no known {shown}", cure, row_of(position), shown))
     return problems
 
@@ -294,11 +298,13 @@ def _readable(column: FileColumn, shown: str, values: pa.Array) -> tuple[pa.Arra
     if kind == "text":
         return (values.cast(pa.string()), "") if pa.types.is_integer(type_) else (values, "store it as a string")
     if kind == "day":
-        try:
-            if pa.types.is_date(type_) or (pa.types.is_timestamp(type_) and type_.tz is None):
-                return values.cast(pa.date32()), ""
-        except pa.ArrowInvalid:  # a timestamp that is not midnight: whose day it is, only the shop knows
-            pass
+        if pa.types.is_date(type_):
+            return values.cast(pa.date32()), ""
+        if pa.types.is_timestamp(type_) and type_.tz is None:
+            days = values.cast(pa.date32())
+            # A time of day is refused: whose business day 01:30 belongs to is the shop's rule, not a cut at midnight.
+            if days.cast(type_).equals(values):
+                return days, ""
         return values, "store it as a date or as YYYY-MM-DD"
     if kind == "instant":
         if pa.types.is_timestamp(type_) and type_.tz is not None:

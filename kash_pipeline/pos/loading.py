@@ -86,9 +86,12 @@ def _load_csv(file: Path) -> tuple[Loaded | None, list[Problem]]:
         ).unify_dictionaries()
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
-        return None, _scan(file, len(header)) or [
-            Problem(file.name, f"is no readable CSV ({reason})", "write the file again")
-        ]
+        if problems := _scan(file, len(header)):
+            return None, problems
+        if next(_line_numbers(file), None) is not None:
+            return None, [Problem(file.name, f"is no readable CSV ({reason})", "write the file again")]
+        # Arrow refuses a header without line end and without rows; it says that there are no facts.
+        return Loaded(pa.table({name: pa.array([], pa.string()) for name in header}), int), []
     # A quote that is never closed swallows rows without a word, but leaves a line break inside a cell.
     if ragged or any(_has_line_break(column) for column in data.columns):
         problems = _scan(file, len(header))
