@@ -10,6 +10,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
+from kash_pipeline_tests.sandboxes import make_pennylane_sandbox, pennylane_sandbox  # noqa: F401 - fixtures
+
 # CI profile: at least 500 examples for money; deadlines measure the machine, not the code.
 settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), max_examples=500)

@@ -1,0 +1,94 @@
+"""Fixtures that serve a sandbox over real loopback HTTP, held against its contract while the test runs.
+
+Only starting and handing over belongs here; tests of the sandbox itself are in unit/sandbox and contract/.
+
+    def test_something(pennylane_sandbox):          # limiter off
+        pennylane_sandbox.url, .token, .admin, .faults, .requests, .engine, .client_id, .client_secret, .redirect_uri
+        with pennylane_sandbox.client() as http: http.get("/me")
+
+    def test_pacing(make_pennylane_sandbox):        # any option of create_app
+        sandbox = make_pennylane_sandbox(limiter="sliding")
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from kash_pipeline.sandbox import pennylane
+from kash_pipeline.sandbox.server import serving
+from kash_pipeline_tests.contract.checking import ContractChecked
+
+CLIENT_ID = "kash-pipeline-tests"
+CLIENT_SECRET = "a secret only the tests know"
+REDIRECT_URI = "http://127.0.0.1:8799/pennylane/callback"
+
+
+@dataclass(frozen=True)
+class PennylaneHandle:
+    """A served PennyLane sandbox. `token` is a company API token with every scope."""
+
+    url: str
+    app: pennylane.PennylaneSandbox
+    contract: ContractChecked
+    engine: sa.Engine
+    token: str = field(repr=False)
+    client_id: str = CLIENT_ID
+    client_secret: str = field(default=CLIENT_SECRET, repr=False)
+    redirect_uri: str = REDIRECT_URI
+
+    @property
+    def admin(self) -> pennylane.Admin:
+        return self.app.admin
+
+    @property
+    def faults(self) -> pennylane.Faults:
+        return self.app.faults
+
+    @property
+    def requests(self) -> Any:
+        return self.app.requests
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        """A plain HTTP client of the API (paths such as `/journals`), with `token` or the company token."""
+        return httpx.Client(
+            base_url=f"{self.url}/api/external/v2",
+            headers={"authorization": f"Bearer {token or self.token}"},
+            timeout=10,
+        )
+
+
+@pytest.fixture
+def make_pennylane_sandbox(database_url: str) -> Iterator[Callable[..., PennylaneHandle]]:
+    """A function that serves a PennyLane sandbox with the given options of `create_app`, on this test's database.
+
+    At the end of the test the servers stop, and the test fails if a request or an answer broke the contract.
+    """
+    with ExitStack() as stack:
+        made: list[PennylaneHandle] = []
+
+        def make(**options: Any) -> PennylaneHandle:
+            url = sa.make_url(database_url).set(drivername="postgresql+psycopg")
+            engine = sa.create_engine(url, poolclass=NullPool)
+            options.setdefault("clients", {CLIENT_ID: (CLIENT_SECRET, (REDIRECT_URI,))})
+            app = pennylane.create_app(engine, **options)
+            contract = ContractChecked(app)
+            served = stack.enter_context(serving(contract))
+            made.append(PennylaneHandle(served, app, contract, engine, app.admin.company_token()))
+            return made[-1]
+
+        yield make
+    for handle in made:
+        handle.app.close()
+        handle.contract.assert_kept()
+
+
+@pytest.fixture
+def pennylane_sandbox(make_pennylane_sandbox: Callable[..., PennylaneHandle]) -> PennylaneHandle:
+    """A PennyLane sandbox without rate limit, default company, chart and journals."""
+    return make_pennylane_sandbox(limiter=None)
