@@ -361,13 +361,16 @@ class PennylaneClient:
 
     # --- entries ----------------------------------------------------------------------------------------------
 
-    def create_ledger_entry(self, entry: NewEntry) -> Entry:
+    def create_ledger_entry(self, entry: NewEntry, *, leaving: Callable[[], None] | None = None) -> Entry:
         """Send one entry. Never repeated here: PennyLane accepts duplicates and deletes nothing.
 
-        Raises a PennylaneError whose `doubtful` says whether the entry may be there all the same.
+        `leaving` is called when the rate limit lets the request go, right before it leaves; what it raises keeps the
+        request from leaving. Raises a PennylaneError whose `doubtful` says whether the entry may be there all the same.
         """
         doing = f"posting entry {entry.piece_number}"
-        return _entry(self._json("POST", "/ledger_entries", doing, body=entry.body()))
+        return _entry(
+            _object(self._call("POST", "/ledger_entries", doing, body=entry.body(), leaving=leaving, attempts=1))
+        )
 
     def ledger_entries(self, journal_ids: Sequence[int], first: date, last: date) -> Iterator[EntrySummary]:
         """Entries of some journals and days, oldest first. The list cannot be filtered on the piece number."""
@@ -507,6 +510,8 @@ class PennylaneClient:
         data: dict[str, str] | None = None,
         files: dict[str, tuple[str, bytes, str]] | None = None,
         safe: bool = False,
+        leaving: Callable[[], None] | None = None,
+        attempts: int | None = None,
     ) -> Any:
         """One call, repeated only where that is safe: reads, calls marked safe, and what surely never left."""
         repeatable = safe or method == "GET"
@@ -515,7 +520,7 @@ class PennylaneClient:
         attempt = 0
         while True:
             attempt += 1
-            answer = self._send(method, path, doing, token, params=params, json=body, data=data, files=files)
+            answer = self._send(method, path, doing, token, leaving, params=params, json=body, data=data, files=files)
             if isinstance(answer, httpx.Response):
                 return _parsed(answer, doing)
             error = answer
@@ -528,15 +533,19 @@ class PennylaneClient:
                 raise ConnectAgain(
                     error.message, next_step=error.next_step, status=error.status, request_id=error.request_id
                 ) from None
-            if not error.retry or attempt >= self._attempts or (error.doubtful and not repeatable):
+            if not error.retry or attempt >= (attempts or self._attempts) or (error.doubtful and not repeatable):
                 raise error
             self._sleep(_wait(error, attempt))
 
-    def _send(self, method: str, path: str, doing: str, token: str, **content: Any) -> httpx.Response | PennylaneError:
+    def _send(
+        self, method: str, path: str, doing: str, token: str, leaving: Callable[[], None] | None, **content: Any
+    ) -> httpx.Response | PennylaneError:
         content = {name: value for name, value in content.items() if value is not None}
-        with self._counting:
-            self.requests[f"{method} {_pattern(path)}"] += 1
         with self._pacing.slot() as slot:
+            if leaving is not None:
+                leaving()
+            with self._counting:
+                self.requests[f"{method} {_pattern(path)}"] += 1
             try:
                 response = self._http.request(method, path, headers={"authorization": f"Bearer {token}"}, **content)
             except httpx.RequestError as error:

@@ -125,6 +125,10 @@ class ReferenceMissing(PennylaneError):
     """A journal, account or customer that entries need is not usable in this company."""
 
 
+class WrongCompany(PennylaneError):
+    """The connection is to another company than the one the entries of this shop are in."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a status means: the error to raise and the step to propose."""

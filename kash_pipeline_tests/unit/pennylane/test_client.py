@@ -132,15 +132,15 @@ def test_a_read_is_given_up_after_six_attempts() -> None:
 @pytest.mark.parametrize(
     ("failure", "attempts", "error", "doubtful"),
     [
-        (httpx.ConnectError("refused"), 6, errors.NotSent, False),
-        (httpx.ConnectTimeout("slow"), 6, errors.NotSent, False),
+        (httpx.ConnectError("refused"), 1, errors.NotSent, False),
+        (httpx.ConnectTimeout("slow"), 1, errors.NotSent, False),
         (httpx.ReadTimeout("slow"), 1, errors.AnswerLost, True),
         (httpx.RemoteProtocolError("cut"), 1, errors.AnswerLost, True),
         (httpx.ReadError("reset"), 1, errors.AnswerLost, True),
         (httpx.WriteError("reset"), 1, errors.AnswerLost, True),
     ],
 )
-def test_a_posting_is_repeated_only_when_it_surely_never_left(
+def test_a_posting_without_an_answer_is_not_repeated_and_known_as_doubtful_or_not(
     failure: Exception, attempts: int, error: type[errors.PennylaneError], doubtful: bool
 ) -> None:
     server = Server(failure)
@@ -148,6 +148,25 @@ def test_a_posting_is_repeated_only_when_it_surely_never_left(
         server.client().create_ledger_entry(NEW)
     assert len(server.seen) == attempts
     assert caught.value.doubtful is doubtful
+
+
+def test_another_creation_is_repeated_only_when_it_surely_never_left() -> None:
+    server = Server(httpx.ConnectError("refused"), httpx.Response(201, json={"id": 1, "code": "K1"}))
+    assert server.client().create_journal("K1", "Till").id == 1
+    server = Server(httpx.ReadTimeout("slow"), httpx.Response(201, json={"id": 1, "code": "K1"}))
+    with pytest.raises(errors.AnswerLost):
+        server.client().create_journal("K1", "Till")
+
+
+def test_a_posting_can_be_called_back_at_the_last_moment() -> None:
+    server = Server(httpx.Response(201, json=entry()))
+
+    def no() -> None:
+        raise RuntimeError("the turn is lost")
+
+    with pytest.raises(RuntimeError):
+        server.client().create_ledger_entry(NEW, leaving=no)
+    assert server.seen == []
 
 
 def test_an_answer_to_a_posting_that_cannot_be_read_leaves_it_doubtful() -> None:

@@ -1,0 +1,706 @@
+"""Post what the publication ledger says is ready, each entry exactly once, and read it back.
+
+The order of calls and what each ending means belong here: when a look-up is needed, when an entry already there is
+taken for ours, when one is sent again. States are warehouse/ledger.py's, calls client.py's, ids reference.py's.
+
+PennyLane keeps duplicates and deletes nothing, so the rules are:
+- the intent is committed before the call, under the one turn of this shop's publishers, checked again when it leaves;
+- before the first posting of a journal and day, and after every doubtful end, the ledger is looked at: an entry with
+  our piece number and our lines is adopted, one with other lines is held with both versions;
+- "not there" counts only when the request is old enough to have been executed or lost (`settle`);
+- what was posted is read back in batches and compared as a multiset of (account, side, amount, label), because
+  PennyLane changes the order of lines and the form of amounts.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from itertools import groupby
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from kash_pipeline.pennylane import reference
+from kash_pipeline.pennylane.client import (
+    LABEL_LENGTH,
+    LINES_PER_ENTRY,
+    EntryLine,
+    EntrySummary,
+    FiscalYear,
+    NewEntry,
+    NewLine,
+    PennylaneClient,
+)
+from kash_pipeline.pennylane.errors import (
+    ConnectAgain,
+    NotFound,
+    NotSent,
+    PennylaneError,
+    ReferenceMissing,
+    ScopeMissing,
+    Unauthorized,
+    WrongCompany,
+)
+from kash_pipeline.schemas.columns import empty
+from kash_pipeline.schemas.facts import CUSTOMERS
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.ledger import Content, Intent, PublicationLedger, Row, Turn, owner_alive, this_process
+
+WORKERS = 8
+# A request may last 5 s to connect and 30 s each to write and be answered (client.TIMEOUT): after that a publisher
+# that lost its turn has nothing under way any more.
+PATIENCE_SECONDS = 70.0
+# How long after sending "not there" begins to count: the delay between an entry's creation and its place in the list
+# is undocumented, as is how long PennyLane works on a request whose caller has gone.
+SETTLE_SECONDS = 10.0
+ROUNDS = 4
+MOST_UNCLEAR = 2 * WORKERS
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An entry that did not go the normal way: its key, its day, and why."""
+
+    key: str
+    business_day: date
+    register_id: str
+    why: str
+
+
+@dataclass
+class PublishReport:
+    """What `publish` did, in entries.
+
+    posted     sent now                            verified  read back and found equal
+    adopted    found there, equal, taken for ours  refused   PennyLane or a closed period said no
+    held       another entry has the piece number  blocked   an account, journal or customer is missing: stays ready
+    waiting    no clear answer yet: looked for at the next run
+    differing  in PennyLane otherwise than we sent it
+    """
+
+    posted: int = 0
+    adopted: int = 0
+    verified: int = 0
+    refused: list[Problem] = field(default_factory=list)
+    held: list[Problem] = field(default_factory=list)
+    blocked: list[Problem] = field(default_factory=list)
+    waiting: list[Problem] = field(default_factory=list)
+    differing: list[Problem] = field(default_factory=list)
+    posted_by_day: Counter[date] = field(default_factory=Counter)
+    requests: int = 0
+    seconds: float = 0.0
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Nothing was sent, taken over or read back, and nothing waits."""
+        return not (self.posted or self.adopted or self.verified or self.problems)
+
+    @property
+    def problems(self) -> list[Problem]:
+        return [*self.refused, *self.held, *self.blocked, *self.waiting, *self.differing]
+
+    @property
+    def requests_per_entry(self) -> float | None:
+        """All requests of the run over the entries it posted; None when it posted none."""
+        return self.requests / self.posted if self.posted else None
+
+
+class PublishingStopped(PennylaneError):
+    """Publishing ended before its time; nothing is lost. `report` says what was done until then."""
+
+    def __init__(self, cause: PennylaneError, report: PublishReport) -> None:
+        super().__init__(cause.message, next_step=cause.next_step, status=cause.status, request_id=cause.request_id)
+        self.cause = cause
+        self.report = report
+
+
+class _TurnLost(PennylaneError):
+    """The database session that held the turn is gone; the request did not leave."""
+
+
+# --- comparing, without input or output -----------------------------------------------------------------------------
+
+
+LineContent = tuple[str, str, Decimal, str]
+"""(account, D or C, amount, label): what must agree between an entry of ours and PennyLane's."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the lines of an entry call their accounts, for both sides of a comparison.
+
+    An own account of a named customer is known by its id (we do not choose its number), any other by id or number:
+    the accountant's chart may have several ids for one number.
+    """
+
+    ids: dict[str, int]
+    by_id: dict[int, str]
+
+    @classmethod
+    def of(cls, ids: dict[str, int]) -> "Names":
+        return cls(ids, {account: name for name, account in ids.items()})
+
+    def of_remote(self, line: EntryLine) -> str:
+        return self.by_id.get(line.account_id, line.account)
+
+
+def ours(content: Content, name_of: Callable[[int], str]) -> Counter[LineContent]:
+    """What we sent, or would send, as a multiset; `name_of(position)` names the account of a line."""
+    return Counter(
+        (
+            name_of(position),
+            "D" if line.debit_cents else "C",
+            Decimal(line.debit_cents or line.credit_cents).scaleb(-2).normalize(),
+            line.label[:LABEL_LENGTH],
+        )
+        for position, line in enumerate(content.lines)
+    )
+
+
+def theirs(lines: Iterable[EntryLine], names: Names) -> Counter[LineContent]:
+    """What PennyLane holds, as a multiset."""
+    return Counter(
+        (
+            names.of_remote(line),
+            "D" if line.debit else "C",
+            (line.debit or line.credit).normalize(),
+            line.label,
+        )
+        for line in lines
+    )
+
+
+def difference(sent: Counter[LineContent], held: Counter[LineContent]) -> str | None:
+    """Both versions of the lines that differ; None when the multisets are equal."""
+    if sent == held:
+        return None
+
+    def told(lines: Counter[LineContent]) -> str:
+        shown = [f"{account} {side} {amount:f} {label!r}" for account, side, amount, label in sorted(lines.elements())]
+        return "; ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "") or "nothing"
+
+    return f"ours: {told(sent - held)} | PennyLane: {told(held - sent)}"
+
+
+def in_our_order(content: Content, names: list[str], lines: Sequence[EntryLine], known: Names) -> list[int]:
+    """PennyLane's line ids in the order of our lines; a line that we did not send comes last."""
+    left: dict[LineContent, list[int]] = {}
+    for line in lines:
+        [key] = theirs([line], known)
+        left.setdefault(key, []).append(line.id)
+    ordered = []
+    for position in range(len(content.lines)):
+        one = Content(**{**content.__dict__, "lines": (content.lines[position],)})
+        [key] = ours(one, lambda _, name=names[position]: name)  # type: ignore[misc]
+        if left.get(key):
+            ordered.append(left[key].pop(0))
+    return ordered + [line_id for ids in left.values() for line_id in ids]
+
+
+# --- publishing -----------------------------------------------------------------------------------------------------
+
+
+class Publisher:
+    """Publishes the entries of one shop to the company that `client` is connected to.
+
+    customers   the till's customers (schemas/facts.py CUSTOMERS), needed when entries name some not yet in PennyLane
+    settle      seconds after sending from which "not there" counts
+    patience    seconds to wait for a living publisher that lost its turn
+    `sleep` can be passed in.
+    """
+
+    def __init__(
+        self,
+        client: PennylaneClient,
+        engine: sa.Engine,
+        shop: ShopFile,
+        *,
+        customers: pd.DataFrame | None = None,
+        workers: int = WORKERS,
+        settle: float = SETTLE_SECONDS,
+        patience: float = PATIENCE_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._engine = engine
+        self._shop = shop
+        self._customers = customers
+        self._workers = workers
+        self._settle = settle
+        self._patience = patience
+        self._sleep = sleep
+        self._ledger = PublicationLedger(engine, shop.shop.id)
+
+    def publish(
+        self,
+        first: date | None = None,
+        last: date | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        wait_seconds: float = 30.0,
+    ) -> PublishReport:
+        """Send what is ready of the business days `first..last` (None: no limit) and read it back.
+
+        What an earlier run left unclear is settled first, whatever its day. `progress(done, of)` counts entries.
+        Another publisher of this shop is waited for up to `wait_seconds`.
+
+        Raises LedgerBusy when it is still at work then, WrongCompany when entries of this shop went to another
+        company, PublishingStopped when PennyLane cannot be reached, the connection must be made again or a scope is
+        missing: everything until then is recorded, and the next run continues.
+        """
+        start, before = time.monotonic(), self._client.sent
+        report = PublishReport()
+        try:
+            with self._ledger.turn(wait_seconds=wait_seconds) as turn:
+                work = self._ledger.ready(first, last)
+                unread = self._ledger.rows(first, last, states=["sent"])
+                doubtful = self._ledger.doubtful()
+                if work or unread or doubtful:
+                    _Run(self, turn, report, progress).run(work, unread, doubtful)
+        except PennylaneError as error:
+            report.requests, report.seconds = self._client.sent - before, time.monotonic() - start
+            raise PublishingStopped(error, report) from error
+        report.requests, report.seconds = self._client.sent - before, time.monotonic() - start
+        return report
+
+    def reconsider(self, first: date, last: date) -> int:
+        """Make refused and held entries of `first..last` ready again, after a person mended the cause; how many."""
+        rows = self._ledger.rows(first, last, states=["refused", "held"])
+        for row in rows:
+            self._ledger.back_to_ready(row.key)
+        return len(rows)
+
+
+class _Run:
+    """One call of `publish`: its maps of ids, its stop sign, its report."""
+
+    def __init__(
+        self, publisher: Publisher, turn: Turn, report: PublishReport, progress: Callable[[int, int], None] | None
+    ) -> None:
+        self.client = publisher._client
+        self.engine = publisher._engine
+        self.shop = publisher._shop
+        self.ledger = publisher._ledger
+        self.customers = publisher._customers
+        self.workers = publisher._workers
+        self.settle = publisher._settle
+        self.patience = publisher._patience
+        self.sleep = publisher._sleep
+        self.turn = turn
+        self.report = report
+        self.progress = progress
+        self.own_accounts = publisher._shop.shop.named_customers == "own_account"
+        self.lock = threading.Lock()
+        self.turn_lock = threading.Lock()
+        self.stop: PennylaneError | None = None
+        self.done = 0
+        self.total = 0
+        self.company_id = 0
+        self.journals: dict[str, int] = {}
+        self.accounts: dict[str, int] = {}
+        self.customer_accounts: dict[str, int] = {}
+        self.years: list[FiscalYear] = []
+
+    def run(self, work: list[Row], unread: list[Row], doubtful: list[Intent]) -> None:
+        self.total = len(work) + len(doubtful)
+        self._who()
+        self._load_ids()
+        self._settle_old(doubtful)
+        resent = {intent.row.key for intent in doubtful}
+        if resent:
+            known = {row.key for row in work}
+            revived = [row for key in resent if (row := self.ledger.row(key)) and row.state == "ready"]
+            work = [*work, *(row for row in revived if row.key not in known)]
+            unread = [*unread, *(row for key in resent if (row := self.ledger.row(key)) and row.state == "sent")]
+        if work:
+            self.years = reference.sync_fiscal_years(self.client, self.engine, self.shop, self.company_id)
+        # Reading back a window overlaps with posting the next one.
+        with ThreadPoolExecutor(1, thread_name_prefix="read-back") as reader:
+            readings: list[Future[None]] = []
+            for month in sorted({_month(row) for row in [*work, *unread]}):
+                rows = [row for row in work if _month(row) == month]
+                posted = self._post_window(rows) if rows else []
+                to_read = [*posted, *(row.key for row in unread if _month(row) == month)]
+                if to_read:
+                    readings.append(reader.submit(self._read_back, to_read))
+                if self.stop is not None:
+                    break
+            for reading in readings:
+                reading.result()
+        if self.stop is not None:
+            raise self.stop
+
+    # --- whose books, and what its things are called ------------------------------------------------------------
+
+    def _who(self) -> None:
+        me = self.client.me()
+        self.company_id = me.company_id
+        others = self.ledger.companies() - {me.company_id}
+        if others:
+            raise WrongCompany(
+                f"entries of {self.shop.shop.id} were sent to company {min(others)}, and the connection is now to "
+                f"{me.company_name} ({me.company_id})",
+                next_step="connect to the company the entries are in, or give the shop another id",
+            )
+
+    def _load_ids(self) -> None:
+        self.journals = reference.stored_journals(self.engine, self.shop, self.company_id)
+        self.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
+        self.customer_accounts = reference.stored_customers(self.engine, self.shop, self.company_id)
+
+    def _find_missing(self, contents: Iterable[Content]) -> list[str]:
+        """Synchronise what these entries need and we do not know; what stays missing, in words."""
+        contents = list(contents)
+        problems = []
+        journals = {content.journal for content in contents} - self.journals.keys()
+        accounts = {
+            line.account for content in contents for line in content.lines if not self._own_account(line.customer_id)
+        } - self.accounts.keys()
+        customers = {
+            str(line.customer_id)
+            for content in contents
+            for line in content.lines
+            if self._own_account(line.customer_id)
+        } - self.customer_accounts.keys()
+        try:
+            if journals:
+                self.journals |= reference.sync_journals(
+                    self.client, self.engine, self.shop, self.company_id, also=journals
+                )
+        except ReferenceMissing as error:
+            problems.append(error.message)
+        try:
+            if accounts:
+                self.accounts |= reference.sync_accounts(
+                    self.client, self.engine, self.shop, self.company_id, also=accounts
+                )
+        except ReferenceMissing as error:
+            problems.append(error.message)
+            self.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
+        try:
+            if customers:
+                known = self.customers if self.customers is not None else _no_customers()
+                self.customer_accounts |= reference.sync_customers(
+                    self.client, self.engine, self.shop, self.company_id, known, customers
+                )
+        except ReferenceMissing as error:
+            problems.append(error.message)
+            self.customer_accounts = reference.stored_customers(self.engine, self.shop, self.company_id)
+        return problems
+
+    def _own_account(self, customer_id: str | None) -> bool:
+        return customer_id is not None and self.own_accounts
+
+    def _line_names(self, content: Content) -> list[str]:
+        return [
+            f"customer {line.customer_id}" if self._own_account(line.customer_id) else line.account
+            for line in content.lines
+        ]
+
+    def _names(self, content: Content) -> Names:
+        """Account ids by what the lines of `content` call them; what is unknown is left out."""
+        ids = {}
+        for name, line in zip(self._line_names(content), content.lines, strict=True):
+            known = self.customer_accounts if self._own_account(line.customer_id) else self.accounts
+            account = known.get(str(line.customer_id) if self._own_account(line.customer_id) else line.account)
+            if account is not None:
+                ids[name] = account
+        return Names.of(ids)
+
+    def _compared(self, content: Content, lines: Sequence[EntryLine]) -> str | None:
+        names = self._line_names(content)
+        return difference(ours(content, lambda at: names[at]), theirs(lines, self._names(content)))
+
+    def _line_ids(self, content: Content, lines: Sequence[EntryLine]) -> list[int]:
+        return in_our_order(content, self._line_names(content), lines, self._names(content))
+
+    # --- what an earlier publisher, or this one, left unclear -------------------------------------------------------
+
+    def _settle_old(self, doubtful: list[Intent]) -> None:
+        """Rows left in `sending` by a publisher before us. We hold the turn, so it is dead or has lost its database."""
+        if not doubtful:
+            return
+        mine = this_process()
+        if any(intent.row.owner != mine and owner_alive(intent.row.owner) is not False for intent in doubtful):
+            _log.warning("a publisher that lost its turn may still wait for an answer: waiting %.0f s", self.patience)
+            self.sleep(self.patience)
+        self._resolve(doubtful)
+
+    def _resolve(self, intents: list[Intent]) -> None:
+        """Adopt what is in PennyLane; make ready again what surely is not."""
+        left = list(intents)
+        for age in (0.0, self.settle, 2 * self.settle):
+            oldest_allowed = self._youngest_age(left)
+            if oldest_allowed < age:
+                self.sleep(age - oldest_allowed)
+            found = self._look_for([intent.content for intent in left])
+            for intent in left:
+                if found.get(intent.row.key):
+                    self._adopt(intent, found[intent.row.key])
+            left = [intent for intent in left if not found.get(intent.row.key)]
+            if not left:
+                return
+        for intent in left:
+            self.ledger.back_to_ready(intent.row.key, "the answer was lost and PennyLane does not have it")
+
+    def _youngest_age(self, intents: list[Intent]) -> float:
+        """Seconds since the last of them was sent, by the database's clock."""
+        with self.engine.connect() as connection:
+            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return min((now - (intent.row.sending_at or now)).total_seconds() for intent in intents)
+
+    def _look_for(self, contents: list[Content]) -> dict[str, list[EntrySummary]]:
+        """PennyLane's entries with our piece numbers: one listing per month, of the journals and days concerned."""
+        found: dict[str, list[EntrySummary]] = {}
+        keys = {content.key for content in contents}
+        for _, group in groupby(
+            sorted(contents, key=lambda item: item.date), key=lambda item: item.date.replace(day=1)
+        ):
+            month = list(group)
+            journals = sorted({self.journals[item.journal] for item in month if item.journal in self.journals})
+            if not journals:
+                continue
+            for entry in self.client.ledger_entries(journals, month[0].date, month[-1].date):
+                if entry.piece_number in keys:
+                    found.setdefault(str(entry.piece_number), []).append(entry)
+        return found
+
+    def _adopt(self, intent: Intent, entries: list[EntrySummary]) -> None:
+        """An entry with our piece number is ours when its lines are; anything else waits for a person."""
+        row, content = intent.row, intent.content
+        if len(entries) > 1:
+            ids = ", ".join(str(entry.id) for entry in entries)
+            self._hold(row, f"PennyLane has {len(entries)} entries with piece number {row.key} (ids {ids})")
+            return
+        entry = self.client.ledger_entry(entries[0].id)
+        self._find_missing([content])
+        problem = self._compared(content, entry.lines)
+        if problem is not None:
+            self._hold(row, f"PennyLane has another entry under {row.key} (id {entry.id}): {problem}", entry.id)
+            return
+        self._record_sent(row, entry.id, self._line_ids(content, entry.lines))
+        with self.lock:
+            self.report.adopted += 1
+        self._advance()
+
+    def _hold(self, row: Row, why: str, remote_id: int | None = None) -> None:
+        self.ledger.hold(row.key, why, remote_id=remote_id)
+        self._problem(self.report.held, row, why)
+        self._advance()
+
+    # --- posting ------------------------------------------------------------------------------------------------
+
+    def _post_window(self, rows: list[Row]) -> list[str]:
+        """Post the rows of one month; keys that are now in PennyLane and not yet read back."""
+        contents = self.ledger.contents(rows)
+        missing = self._find_missing(contents.values())
+        rows = [row for row in rows if self._may_be_sent(row, contents.get(row.key), missing)]
+        if not rows:
+            return []
+        found = self._look_for([contents[row.key] for row in rows])
+        for row in rows:
+            if found.get(row.key):
+                intent = self.ledger.begin(row.key, company_id=self.company_id, digest=row.digest)
+                if intent is not None:
+                    self._adopt(intent, found[row.key])
+        left = [row for row in rows if not found.get(row.key)]
+        for _ in range(ROUNDS):
+            unclear = self._post_all(left)
+            if unclear and not isinstance(self.stop, _TurnLost):
+                self._resolve(unclear)
+            states = {row.key: now for row in left if (now := self.ledger.row(row.key)) is not None}
+            left = [states[row.key] for row in left if row.key in states and states[row.key].state == "ready"]
+            if not left or self.stop is not None:
+                break
+        for row in left if self.stop is None else ():
+            self._problem(self.report.waiting, row, row.error or "PennyLane gave no clear answer")
+        return self._now_sent(rows)
+
+    def _now_sent(self, rows: list[Row]) -> list[str]:
+        found = (self.ledger.row(row.key) for row in rows)
+        return [row.key for row in found if row is not None and row.state == "sent"]
+
+    def _may_be_sent(self, row: Row, content: Content | None, missing: list[str]) -> bool:
+        if content is None:
+            self._problem(self.report.blocked, row, "the entry tables do not hold it any more: build its day again")
+            return False
+        unknown = [name for name in dict.fromkeys(self._line_names(content)) if name not in self._names(content).ids]
+        if content.journal not in self.journals:
+            unknown.append(f"journal {content.journal}")
+        if unknown:
+            told = "; ".join(missing) or "PennyLane does not have them"
+            self._problem(self.report.blocked, row, f"{', '.join(unknown)}: {told}")
+            return False
+        closed = reference.period_problem(self.years, content.date)
+        if closed is not None:
+            self._refuse(row, f"nothing can be posted on {content.date}: {closed}")
+            return False
+        if len(content.lines) > LINES_PER_ENTRY:
+            self._refuse(row, f"{len(content.lines)} lines, PennyLane takes {LINES_PER_ENTRY} at most")
+            return False
+        return True
+
+    def _post_all(self, rows: list[Row]) -> list[Intent]:
+        """Post concurrently; the intents whose end is unclear. Stops early when told, or when too much is unclear."""
+        unclear: list[Intent] = []
+
+        def post(row: Row) -> None:
+            if self.stop is not None or len(unclear) >= MOST_UNCLEAR:
+                return
+            intent = self.ledger.begin(row.key, company_id=self.company_id, digest=row.digest)
+            if intent is not None and not self._post(intent):
+                unclear.append(intent)
+
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="post") as pool:
+            futures = [pool.submit(post, row) for row in rows]
+            try:
+                for future in futures:
+                    future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+        return unclear
+
+    def _post(self, intent: Intent) -> bool:
+        """Send one entry and record how it ended; False when the end is unclear."""
+        row, content = intent.row, intent.content
+        ids = self._names(content).ids
+        names = self._line_names(content)
+        entry = NewEntry(
+            journal_id=self.journals[content.journal],
+            day=content.date,
+            piece_number=content.key,
+            label=content.label,
+            lines=tuple(
+                NewLine(ids[name], line.debit_cents, line.credit_cents, line.label)
+                for name, line in zip(names, content.lines, strict=True)
+            ),
+        )
+        try:
+            written = self.client.create_ledger_entry(entry, leaving=self._still_our_turn)
+        except _TurnLost as error:
+            self._stop(error)
+            return False
+        except PennylaneError as error:
+            return self._ended_badly(row, error)
+        self._record_sent(row, written.id, self._line_ids(content, written.lines))
+        with self.lock:
+            self.report.posted += 1
+            self.report.posted_by_day[content.business_day] += 1
+        self._advance()
+        return True
+
+    def _ended_badly(self, row: Row, error: PennylaneError) -> bool:
+        if error.doubtful:
+            _log.warning("%s: %s; it will be looked for", row.key, error.message)
+            return False
+        if isinstance(error, NotSent | ConnectAgain | Unauthorized | ScopeMissing):
+            # Surely not executed, and the next one would end the same way.
+            self.ledger.back_to_ready(row.key, error.message)
+            self._stop(error)
+            return True
+        self._refuse(row, error.message)
+        return True
+
+    def _still_our_turn(self) -> None:
+        with self.turn_lock:
+            if not self.turn.still_mine():
+                raise _TurnLost(
+                    "the database connection that says whose turn it is to publish was lost",
+                    next_step="run again; what was sent is looked for before it is sent again",
+                )
+
+    def _record_sent(self, row: Row, remote_id: int, line_ids: list[int]) -> None:
+        """The entry is there: worth trying again when the database just lost this connection."""
+        for attempt in (1, 2, 3):
+            try:
+                self.ledger.sent(row.key, remote_id, line_ids)
+            except DBAPIError:
+                if attempt == 3:
+                    raise
+                self.sleep(0.2 * attempt)
+            else:
+                return
+
+    # --- reading back ---------------------------------------------------------------------------------------------
+
+    def _read_back(self, keys: list[str]) -> None:
+        """Compare what PennyLane holds with what was sent, a hundred lines a request."""
+        intents = self._handed_over(keys)
+        if not intents:
+            return
+        held = self._lines_of(intents)
+        equal = []
+        for intent in intents:
+            problem = self._compared(intent.content, held.get(intent.row.remote_id or 0, []))
+            if problem is None:
+                equal.append(intent.row.key)
+            else:
+                self._problem(self.report.differing, intent.row, problem)
+        self.ledger.verified(*equal)
+        with self.lock:
+            self.report.verified += len(equal)
+
+    def _handed_over(self, keys: list[str]) -> list[Intent]:
+        rows = [row for key in keys if (row := self.ledger.row(key)) is not None]
+        if not rows:
+            return []
+        days = [row.business_day for row in rows]
+        wanted = set(keys)
+        return [intent for intent in self.ledger.published(min(days), max(days)) if intent.row.key in wanted]
+
+    def _lines_of(self, intents: list[Intent]) -> dict[int, list[EntryLine]]:
+        """Lines by remote entry id, by whichever way takes fewer requests; what a list lacks is asked for singly."""
+        wanted = {intent.row.remote_id for intent in intents if intent.row.remote_id is not None}
+        lines: dict[int, list[EntryLine]] = {}
+        pages = sum(len(intent.content.lines) for intent in intents) / 100 + 1
+        if pages < len(wanted):
+            journals = sorted({self.journals[intent.content.journal] for intent in intents})
+            days = [intent.content.date for intent in intents]
+            for line in self.client.ledger_entry_lines(journals, min(days), max(days)):
+                if line.entry_id in wanted:
+                    lines.setdefault(line.entry_id, []).append(line)
+        for remote_id in sorted(wanted - lines.keys()):
+            try:
+                lines[remote_id] = list(self.client.ledger_entry(remote_id).lines)
+            except NotFound:
+                lines[remote_id] = []
+        return lines
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def _refuse(self, row: Row, why: str) -> None:
+        self.ledger.refused(row.key, why)
+        self._problem(self.report.refused, row, why)
+        self._advance()
+
+    def _problem(self, where: list[Problem], row: Row, why: str) -> None:
+        with self.lock:
+            where.append(Problem(row.key, row.business_day, row.register_id, why))
+
+    def _stop(self, error: PennylaneError) -> None:
+        with self.lock:
+            self.stop = self.stop or error
+
+    def _advance(self) -> None:
+        with self.lock:
+            self.done += 1
+            done = self.done
+        if self.progress is not None:
+            self.progress(done, self.total)
+
+
+def _month(row: Row) -> date:
+    return row.date.replace(day=1)
+
+
+def _no_customers() -> pd.DataFrame:
+    return empty(CUSTOMERS)
