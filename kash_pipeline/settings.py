@@ -8,15 +8,26 @@ Source of the shop file's form: docs/files-interface.md, "The shop file".
 
 import difflib
 import os
+import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, time
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from kash_pipeline.errors import SettingsError
 
@@ -26,13 +37,13 @@ def rate_to_bp(text: str) -> int:
 
     Raises ValueError for anything else.
     """
-    try:
-        scaled = Decimal(text) * 100
-    except InvalidOperation:
-        raise ValueError(f"{text!r} is no percentage: write 20 or 5.5") from None
-    if not scaled.is_finite() or scaled != scaled.to_integral_value() or not 0 <= scaled <= 10_000:
-        raise ValueError(f"{text!r} is no percentage between 0 and 100 with at most two decimals")
-    return int(scaled)
+    parts = re.fullmatch(r"(\d{1,3})(?:\.(\d{1,2}))?", text, re.ASCII)
+    if parts is None:
+        raise ValueError(f"{text!r} is no percentage with a dot and at most two decimals: write 20 or 5.5")
+    rate_bp = int(parts[1]) * 100 + int((parts[2] or "").ljust(2, "0"))
+    if rate_bp > 10_000:
+        raise ValueError(f"{text!r} is no percentage between 0 and 100")
+    return rate_bp
 
 
 def bp_to_rate(rate_bp: int) -> str:
@@ -41,27 +52,92 @@ def bp_to_rate(rate_bp: int) -> str:
     return f"{whole}.{rest:02d}".rstrip("0") if rest else str(whole)
 
 
+METHOD_KINDS = (
+    "cash",
+    "card",
+    "cheque",
+    "transfer",
+    "meal_voucher",
+    "holiday_voucher",
+    "gift_voucher",
+    "credit_note",
+    "loyalty",
+    "on_account",
+    "other",
+)
+MOVEMENT_KINDS = ("withdrawal", "deposit", "expense", "float")
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Account = Annotated[str, Field(pattern=r"^[1-9][0-9]{2,19}$")]
-JournalCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,5}$")]
+def _matching(pattern: str, words: str) -> AfterValidator:
+    """Text that matches; otherwise the message says in words what it must be."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(f"must be {words}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _one_of(known: tuple[str, ...], what: str) -> Callable[[dict[str, str]], dict[str, str]]:
+    """Keys of an inline table that must be known words; otherwise the nearest one is named."""
+
+    def check(value: dict[str, str]) -> dict[str, str]:
+        for key in value:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                raise ValueError(f"{key!r} is no {what}; {hint}")
+        return value
+
+    return check
+
+
+def _clock(value: object) -> object:
+    """`04:00` as text. A bare number would be taken for seconds after midnight."""
+    if isinstance(value, time):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value, re.ASCII):
+        return time.fromisoformat(value)
+    raise ValueError('must be an hour of the day in quotes, like "04:00"')
+
+
+def _month_and_day(value: str) -> str:
+    try:
+        date.fromisoformat(f"2001-{value}")  # a year without 29 February: a fiscal year must start every year
+    except ValueError:
+        raise ValueError('must be a month and a day that every year has, like "01-01"') from None
+    return value
+
+
+Account = Annotated[str, _matching(r"[1-9][0-9]{2,19}", "an account number in quotes: 3 to 20 digits, not from 0")]
+ClearingAccount = Annotated[
+    Account,
+    _matching(r"(?!445)[1-5][0-9]*", "a balance sheet account (class 1 to 5, not 445): takings only pass through it"),
+]
+VatAccount = Annotated[Account, _matching(r"445[0-9]*", "an account of VAT, 445...")]
+JournalCode = Annotated[str, _matching(r"[A-Z0-9]{2,5}", "a journal code: two to five capital letters or digits")]
+EnvName = Annotated[
+    str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "the name of an environment variable, never the secret itself")
+]
+Url = Annotated[str, _matching(r"https?://[^\s/]+(/\S*)?", "an address that begins with https:// or http://")]
 
 
 class ShopSection(_Strict):
-    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
-    name: str = Field(min_length=1)
-    siren: str | None = Field(default=None, pattern=r"^\d{9}$")
+    id: Annotated[str, _matching(r"[a-z][a-z0-9_]{0,39}", "a to z, 0 to 9 and _, a letter first, at most 40")]
+    name: Annotated[str, _matching(r".*\S.*", "the shop's name, on one line")]
+    siren: Annotated[str, _matching(r"\d{9}", "the nine digits of the SIREN, in quotes")] | None = None
     timezone: str = "Europe/Paris"
-    day_starts_at: Annotated[
-        time, BeforeValidator(lambda v: time.fromisoformat(v) if isinstance(v, str) and len(v) == 5 else v)
-    ] = time(0, 0)
-    fiscal_year_start: str = Field(default="01-01", pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")
+    day_starts_at: Annotated[time, BeforeValidator(_clock)] = time(0, 0)
+    fiscal_year_start: Annotated[str, AfterValidator(_month_and_day)] = "01-01"
     prices: Literal["tax_included", "tax_excluded"] = "tax_included"
     vat_rounding: Literal["order", "line"] = "order"
     granularity: Literal["order", "day", "z"] = "day"
-    accounting_chapters: bool = False
+    accounting_chapters: StrictBool = False
     named_customers: Literal["own_account", "collective"] = "own_account"
 
     @field_validator("timezone")
@@ -77,9 +153,9 @@ class ShopSection(_Strict):
 class SourceSection(_Strict):
     kind: Literal["kash_api", "kash_accounting_csv", "kash_fec", "files"]
     path: str | None = None
-    url: str | None = None
-    shop_id_env: str = "KASH_SHOP_ID"
-    key_env: str = "KASH_API_KEY"
+    url: Url | None = None
+    shop_id_env: EnvName = "KASH_SHOP_ID"
+    key_env: EnvName = "KASH_API_KEY"
     # Kash.click documents no call that reads closings (kash-api.md section 0). A script named here is asked for
     # them; without it the source declares that it has none, and no closing entry is made.
     closings_script: str | None = None
@@ -96,17 +172,17 @@ class SourceSection(_Strict):
 
 
 class PennylaneSection(_Strict):
-    url: str = "https://app.pennylane.com"
+    url: Url = "https://app.pennylane.com"
     auth: Literal["oauth", "token"] = "oauth"
-    client_id_env: str = "PENNYLANE_CLIENT_ID"
-    client_secret_env: str = "PENNYLANE_CLIENT_SECRET"
-    token_env: str = "PENNYLANE_TOKEN"
-    redirect_url: str = "http://127.0.0.1:8799/pennylane/callback"
-    create_journals: bool = True
-    create_accounts: bool = True
+    client_id_env: EnvName = "PENNYLANE_CLIENT_ID"
+    client_secret_env: EnvName = "PENNYLANE_CLIENT_SECRET"
+    token_env: EnvName = "PENNYLANE_TOKEN"
+    redirect_url: Url = "http://127.0.0.1:8799/pennylane/callback"
+    create_journals: StrictBool = True
+    create_accounts: StrictBool = True
     correct: Literal["reverse", "hold"] = "reverse"
-    letter: bool = False
-    attach_z: bool = False
+    letter: StrictBool = False
+    attach_z: StrictBool = False
 
 
 class RoundingAccounts(_Strict):
@@ -119,27 +195,32 @@ class ChartPeriod(_Strict):
 
     start: date = Field(alias="from")
     sales: dict[str, Account] = Field(default_factory=dict)
-    vat: dict[str, Account] = Field(default_factory=dict)
-    methods: dict[str, Account] = Field(default_factory=dict)
+    vat: dict[str, VatAccount] = Field(default_factory=dict)
+    methods: Annotated[dict[str, Account], AfterValidator(_one_of(METHOD_KINDS, "kind of payment method"))] = Field(
+        default_factory=dict
+    )
     customers: Account = "411000"
-    takings_to_come: Account = "580100"
-    takings_paid: Account = "580200"
+    takings_to_come: ClearingAccount = "580100"
+    takings_paid: ClearingAccount = "580200"
     cash_short: Account = "658000"
     cash_over: Account = "758000"
     vouchers: Account = "419100"
     deposits: Account = "419100"
     tips: Account = "467100"
     rounding: RoundingAccounts = RoundingAccounts()
-    cash_movements: dict[str, Account] = Field(default_factory=dict)
+    cash_movements: Annotated[dict[str, Account], AfterValidator(_one_of(MOVEMENT_KINDS, "kind of cash movement"))] = (
+        Field(default_factory=dict)
+    )
     sales_by_department: dict[str, dict[str, Account]] = Field(default_factory=dict)
     methods_by_id: dict[str, Account] = Field(default_factory=dict)
 
     @field_validator("sales", "vat")
     @classmethod
     def _rates(cls, value: dict[str, str]) -> dict[str, str]:
+        seen: dict[int, str] = {}
         for key in value:
-            if key != "default":
-                rate_to_bp(key)
+            if key != "default" and (other := seen.setdefault(rate_to_bp(key), key)) != key:
+                raise ValueError(f"{other!r} and {key!r} are the same rate; keep one of them")
         return value
 
     @field_validator("sales_by_department")
@@ -147,16 +228,6 @@ class ChartPeriod(_Strict):
     def _department_rates(cls, value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         for rates in value.values():
             cls._rates(rates)
-        return value
-
-    @field_validator("cash_movements")
-    @classmethod
-    def _movement_kinds(cls, value: dict[str, str]) -> dict[str, str]:
-        unknown = set(value) - {"withdrawal", "deposit", "expense", "float"}
-        if unknown:
-            raise ValueError(
-                f"{sorted(unknown)[0]!r} is no kind of cash movement (withdrawal, deposit, expense, float)"
-            )
         return value
 
 
@@ -190,7 +261,7 @@ class ShopFile(_Strict):
     def fiscal_year_of(self, day: date) -> tuple[date, date]:
         """First and last day of the fiscal year that holds `day`."""
         month, dom = (int(part) for part in self.shop.fiscal_year_start.split("-"))
-        start = date(day.year, month, min(dom, 28) if month == 2 else dom)
+        start = date(day.year, month, dom)
         if day < start:
             start = start.replace(year=start.year - 1)
         return start, date.fromordinal(start.replace(year=start.year + 1).toordinal() - 1)
@@ -211,24 +282,38 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
+def _place(location: list[Any]) -> str:
+    """`chart.0.vat` as a person counts it: `[[chart]] number 1, vat`."""
+    if len(location) > 1 and location[0] == "chart" and isinstance(location[1], int):
+        rest = ".".join(str(part) for part in location[2:])
+        return f"[[chart]] number {location[1] + 1}" + (f", {rest}" if rest else "")
+    return ".".join(str(part) for part in location)
+
+
 def _explain(error: Any, path: Path) -> tuple[str, str]:
     location = list(error["loc"])
-    where = ".".join(str(part) for part in location)
+    where = _place(location)
     if error["type"] == "extra_forbidden":
         key = str(location[-1])
         section = next((str(part) for part in reversed(location[:-1]) if isinstance(part, str)), "")
         known = _known_keys(_SECTIONS.get(section, ShopFile))
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"{path}: unknown key {where!r}", hint
+        return f"{path}: unknown key {key!r} ({where})", hint
     if error["type"] == "missing":
-        return (
-            f"{path}: {where!r} is missing",
-            f"add {location[-1]!r} to [{'.'.join(map(str, location[:-1])) or 'the file'}]",
-        )
+        if len(location) == 1:
+            table = "[[chart]]" if location[0] == "chart" else f"[{location[0]}]"
+            return f"{path}: the table {table} is missing", f"add {table}; docs/files-interface.md has an example"
+        return f"{path}: {where} is missing", f"add {location[-1]} to {_place(location[:-1])}"
+    if error["type"] in ("model_type", "dict_type"):
+        return f"{path}: {where} must be a table", f"write it as [{where}], docs/files-interface.md has an example"
+    if error["type"] in ("tuple_type", "too_short"):
+        return f"{path}: {where} must be tables, at least one", f"write each as [[{where}]]"
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
-    shown = f" (found {given!r})" if isinstance(given, str | int | bool) else ""
+    # What was typed where the name of a variable belongs may be the secret itself.
+    is_secret = str(location[-1]).endswith("_env")
+    shown = f" (found {given!r})" if isinstance(given, str | int | bool) and not is_secret else ""
     return f"{path}: {where}: {message}{shown}", "correct this value in the shop file"
 
 
@@ -260,10 +345,16 @@ def load_shop(path: Path | str) -> ShopFile:
 
 def shop_from(data: dict[str, Any], path: Path) -> ShopFile:
     """Validate the content of a shop file; see `load_shop`."""
+    if "path" in data:  # a field of ShopFile that is not the file's to set
+        raise SettingsError(f"{path}: unknown key 'path'", next_step="[source] has a path; a shop file has none")
     try:
         return ShopFile.model_validate({**data, "path": path})
     except ValidationError as error:
-        problems = [_explain(item, path) for item in error.errors()]
+        # A chart with an error in it is left out by pydantic, which then says that the list is too short.
+        errors = error.errors()
+        inside_chart = any(item["loc"][0] == "chart" and len(item["loc"]) > 1 for item in errors)
+        errors = [item for item in errors if not (inside_chart and item["type"] == "too_short")]
+        problems = [_explain(item, path) for item in errors]
         message = "\n".join(text for text, _ in problems)
         raise SettingsError(message, next_step=problems[0][1]) from None
 
