@@ -10,13 +10,13 @@ from contextlib import contextmanager
 import httpx
 import sqlalchemy as sa
 
-from kash_pipeline.pennylane.auth import CompanyToken, OAuthConnection, OAuthServer, section_of
-from kash_pipeline.pennylane.client import TIMEOUT, PennylaneClient, TokenSource
+from kash_pipeline.pennylane.auth import CompanyToken, Consent, OAuthConnection, OAuthServer, OneToken, section_of
+from kash_pipeline.pennylane.client import TIMEOUT, Me, PennylaneClient, TokenSource
 from kash_pipeline.pennylane.pacing import Pacing, SharedPacing, bucket_of
 from kash_pipeline.settings import Environment, ShopFile, secret
 from kash_pipeline.warehouse.tokens import TokenStore
 
-__all__ = ["PennylaneClient", "connect"]
+__all__ = ["PennylaneClient", "connect", "consent", "disconnect"]
 
 
 @contextmanager
@@ -47,3 +47,37 @@ def connect(
             yield client
     finally:
         server.close()
+
+
+@contextmanager
+def consent(shop: ShopFile, engine: sa.Engine, env: Environment) -> Iterator[Consent]:
+    """One attempt to connect the shop: send a person to `url`, give the address they come back to to `finish`."""
+    section = section_of(shop)
+    server = OAuthServer(shop)
+
+    def who(token: str) -> Me:
+        pacing = SharedPacing(engine, bucket_of(section.url, shop.shop.id))
+        with PennylaneClient(section.url, OneToken(token), pacing) as client:
+            return client.me()
+
+    try:
+        yield Consent(shop, TokenStore.open(engine, env.home), server, who)
+    finally:
+        server.close()
+
+
+def disconnect(shop: ShopFile, engine: sa.Engine, env: Environment) -> bool:
+    """Revoke the connection at PennyLane, then forget it here; False when there was none.
+
+    Raises a PennylaneError when PennyLane cannot be told; the connection is then kept, so that it can be told later.
+    """
+    store = TokenStore.open(engine, env.home)
+    known = store.get(shop.shop.id)
+    if known.pair is not None:
+        server = OAuthServer(shop)
+        try:
+            server.revoke(known.pair.refresh_token or known.pair.access_token)
+        finally:
+            server.close()
+    store.forget(shop.shop.id)
+    return known.pair is not None or known.broken is not None

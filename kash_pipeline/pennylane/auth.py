@@ -31,6 +31,7 @@ from kash_pipeline.pennylane.errors import (
     AnswerChanged,
     ConnectAgain,
     PennylaneError,
+    StateMismatch,
     error_of,
     error_of_transport,
 )
@@ -95,6 +96,25 @@ class CompanyToken:
         raise ConnectAgain(
             f"PennyLane rejects the company API token in {self._section.token_env}: expired or revoked",
             next_step="make a new one in PennyLane (company settings, Connectivity, Developers) and set it again",
+        )
+
+
+class OneToken:
+    """An access token fresh from a consent, for the first look at whose it is."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __repr__(self) -> str:
+        return "OneToken()"
+
+    def access_token(self) -> str:
+        return self._token
+
+    def replace(self, rejected: str) -> str:
+        del rejected
+        raise ConnectAgain(
+            "PennyLane rejects the access token it has just given", next_step=_LOGIN.format(shop="SHOP.toml")
         )
 
 
@@ -332,7 +352,7 @@ class Consent:
         with self._lock:
             expected = self._state
             if expected is None or not hmac.compare_digest(query.get("state", ""), expected):
-                raise ConnectAgain(
+                raise StateMismatch(
                     "the answer from PennyLane does not belong to this attempt (state)",
                     next_step=_LOGIN.format(shop=self._shop.path),
                 )

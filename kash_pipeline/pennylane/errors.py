@@ -77,6 +77,10 @@ class ConnectAgain(PennylaneError):
     """The connection to PennyLane is gone or was never made; only a person can consent again."""
 
 
+class StateMismatch(ConnectAgain):
+    """A callback that does not belong to the consent under way: forged, replayed or of an older attempt."""
+
+
 class ScopeMissing(PennylaneError):
     """403: the consent does not cover this call."""
 

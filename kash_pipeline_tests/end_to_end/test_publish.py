@@ -1,11 +1,9 @@
 """Publishing against the sandbox over HTTP: what stands in PennyLane afterwards, and what it cost to get it there."""
 
-
-
-from kash_pipeline_tests.unit.pennylane.conftest import pennylane
+from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
 
-__all__ = ["pennylane"]
+__all__ = ["make_pennylane", "pennylane"]  # fixtures
 DAYS = days_from(FIRST, 3)
 
 

@@ -20,17 +20,14 @@ from kash_pipeline.pennylane.client import PennylaneClient
 from kash_pipeline.pennylane.pacing import NoPacing, Pacing
 from kash_pipeline.pennylane.publisher import Publisher
 from kash_pipeline.sandbox.pennylane import PennylaneSandbox
-from kash_pipeline.sandbox.server import serving
 from kash_pipeline.schemas import entries as schemas
 from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.settings import Environment, ShopFile, shop_from
 from kash_pipeline.warehouse.database import open_engine, upgrade
 from kash_pipeline.warehouse.ledger import PublicationLedger, SyncReport
 from kash_pipeline.warehouse.windows import replace_entries
+from kash_pipeline_tests.sandboxes import REDIRECT_URI
 
-CLIENT_ID = "kash-pipeline-tests"
-CLIENT_SECRET = "very-secret-client-secret"
-REDIRECT = "http://127.0.0.1:8799/pennylane/callback"
 FIRST = date(2026, 3, 1)
 
 
@@ -41,7 +38,7 @@ def shop_file(url: str, **changes: Any) -> ShopFile:
         {
             "shop": shop,
             "source": {"kind": "files", "path": "facts"},
-            "pennylane": {"url": url, "redirect_url": REDIRECT, **changes},
+            "pennylane": {"url": url, "redirect_url": REDIRECT_URI, **changes},
             "chart": [
                 {
                     "from": date(2020, 1, 1),
@@ -130,16 +127,14 @@ class World:
 
 @contextmanager
 def world(
-    database_url: str, home: Path, *, limiter: Any = None, auth: str = "oauth", **changes: Any
+    database_url: str, home: Path, url: str, sandbox: PennylaneSandbox, *, auth: str = "token", **changes: Any
 ) -> Iterator[World]:
-    """A connected shop. With auth="token" the company API token is put in the environment by the caller's fixture."""
+    """A shop whose PennyLane is the sandbox served at `url`. Secrets are put in the environment by `give_secrets`."""
     engine = open_engine(database_url)
     upgrade(engine)
-    sandbox = PennylaneSandbox(engine, limiter=limiter, clients={CLIENT_ID: (CLIENT_SECRET, [REDIRECT])})
+    env = Environment(home=home, lake_url=str(home / "lake"), database_url=database_url, shop_path=home / "shop.toml")
     try:
-        with serving(sandbox) as url:
-            env = Environment(home=home, lake_url=str(home / "lake"), database_url=database_url, shop_path=home / "s")
-            yield World(engine, sandbox, url, shop_file(url, auth=auth, **changes), env)
+        yield World(engine, sandbox, url, shop_file(url, auth=auth, **changes), env)
     finally:
         engine.dispose()
 

@@ -1,0 +1,106 @@
+"""`kash-pipeline pennylane login|status|logout`: the connection of a shop to its PennyLane company.
+
+Only talking to the person belongs here; consent, tokens and revocation are pennylane/auth.py's.
+"""
+
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import sqlalchemy as sa
+
+from kash_pipeline.pennylane import connect, consent, disconnect
+from kash_pipeline.pennylane.auth import missing_scopes, scopes_for, section_of
+from kash_pipeline.settings import Environment, ShopFile, load_shop
+from kash_pipeline.warehouse import database, server
+from kash_pipeline.warehouse.tokens import TokenStore
+from kash_pipeline.web.connect import connect_in_browser, connect_sandbox, told
+
+
+@click.group()
+def pennylane() -> None:
+    """Connect, show or end the connection to PennyLane."""
+
+
+_shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file; default: KASH_SHOP.")
+
+
+@contextmanager
+def _opened(shop_path: Path | None) -> Iterator[tuple[ShopFile, sa.Engine, Environment]]:
+    env = Environment.read()
+    shop = load_shop(shop_path or env.shop_path)
+    engine = database.open_engine(server.database_url(env))
+    try:
+        database.upgrade(engine)
+        yield shop, engine, env
+    finally:
+        engine.dispose()
+
+
+@pennylane.command()
+@_shop
+@click.option("--paste", is_flag=True, help="Consent anywhere; then paste the address the browser ended at.")
+@click.option("--sandbox", "at_sandbox", is_flag=True, help="Consent at the sandbox without a browser.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def login(shop_path: Path | None, paste: bool, at_sandbox: bool, no_browser: bool) -> None:
+    """Connect the shop to a PennyLane company."""
+    with _opened(shop_path) as (shop, engine, env):
+        if section_of(shop).auth == "token":
+            click.echo(f"{shop.path} uses a company API token ({section_of(shop).token_env}): nothing to log in to")
+            return
+        if at_sandbox:
+            connected = connect_sandbox(shop, engine, env)
+        elif paste:
+            with consent(shop, engine, env) as attempt:
+                click.echo(f"Consent here:\n\n  {attempt.url}\n")
+                # Hidden: the address holds a code that is worth a token until it is used.
+                answer = click.prompt("Then paste the address the browser ended at", hide_input=True)
+                connected = attempt.finish(answer)
+        else:
+            connected = connect_in_browser(shop, engine, env, show=lambda url: _show(url, open_browser=not no_browser))
+        for line in told(connected):
+            click.echo(line)
+
+
+def _show(url: str, *, open_browser: bool) -> None:
+    click.echo(f"Consent here:\n\n  {url}\n")
+    if open_browser:
+        webbrowser.open(url)
+
+
+@pennylane.command()
+@_shop
+def status(shop_path: Path | None) -> None:
+    """Which company the shop is connected to, with which scopes; asks PennyLane.
+
+    Exit code 1 when it is not connected or a scope is missing.
+    """
+    with _opened(shop_path) as (shop, engine, env):
+        with connect(shop, engine, env) as client:
+            me = client.me()
+        click.echo(f"{shop.shop.name}: connected to {me.company_name} (company {me.company_id}, {me.reg_no})")
+        if section_of(shop).auth == "oauth":
+            known = TokenStore.open(engine, env.home).get(shop.shop.id)
+            if known.pair is not None:
+                click.echo(f"  access token until {known.pair.expires_at:%Y-%m-%d %H:%M} UTC, refreshed by itself")
+        missing = missing_scopes(scopes_for(shop), me.scopes)
+        if missing:
+            click.echo(f"  not granted: {', '.join(missing)}\n  next step: kash-pipeline pennylane login")
+            raise SystemExit(1)
+
+
+@pennylane.command()
+@_shop
+@click.option("--forget", is_flag=True, help="Forget the tokens here even when PennyLane cannot be told.")
+def logout(shop_path: Path | None, forget: bool) -> None:
+    """Revoke the connection at PennyLane and forget it."""
+    with _opened(shop_path) as (shop, engine, env):
+        if forget:
+            TokenStore.open(engine, env.home).forget(shop.shop.id)
+            click.echo("Forgotten here. PennyLane was not told: revoke the application there too.")
+        elif disconnect(shop, engine, env):
+            click.echo("Disconnected, and PennyLane was told.")
+        else:
+            click.echo("There was no connection.")
