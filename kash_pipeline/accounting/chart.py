@@ -1,0 +1,301 @@
+"""Which account an amount goes to: the dated chart of the shop file and the accounting chapters of the till.
+
+Only the choice of accounts, journals and labels, and what to write in the shop file where one is missing. The
+amounts come from sales.py, payments.py and closings.py; the rules are docs/files-interface.md ("The shop file").
+"""
+
+import bisect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+import pandas as pd
+
+from kash_pipeline.schemas.facts import Facts
+from kash_pipeline.settings import ChartPeriod, ShopFile, bp_to_rate, rate_to_bp
+
+SUGGESTED_METHODS = {
+    "cash": "530000",
+    "card": "511500",
+    "cheque": "511200",
+    "transfer": "512000",
+    "meal_voucher": "511700",
+    "holiday_voucher": "511800",
+    "gift_voucher": "419100",
+    "credit_note": "419700",
+    "loyalty": "709700",
+    "other": "511900",
+}
+"""Accounts proposed for a method without one (french-pos-accounting.md, section 2); never used unasked."""
+
+SUGGESTED_MOVEMENTS = {"withdrawal": "580300", "deposit": "580300", "expense": "471000", "float": "580300"}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why an amount has no account, as a row of `held`."""
+
+    reason: str
+    what: str
+    next_step: str
+
+
+Answer = str | Missing
+
+
+@dataclass(frozen=True)
+class Method:
+    """A payment method as the till lists it."""
+
+    method_id: str
+    name: str
+    kind: str
+    chapter: str | None
+    known: bool = True
+
+
+def _inline(table: Mapping[str, str], key: str, value: str) -> str:
+    """A TOML inline table with one entry more."""
+    bare = "abcdefghijklmnopqrstuvwxyz_"
+    items = [
+        f'{name if name.strip(bare) == "" else chr(34) + name + chr(34)} = "{account}"'
+        for name, account in {**table, key: value}.items()
+    ]
+    return "{ " + ", ".join(items) + " }"
+
+
+def _optional(value: object) -> str | None:
+    return None if value is None or pd.isna(value) or str(value) == "" else str(value)
+
+
+def french_rate(rate_bp: int) -> str:
+    """550 to `5,5 %`."""
+    return f"{bp_to_rate(rate_bp).replace('.', ',')} %"
+
+
+def french_day(day: date) -> str:
+    return f"{day:%d/%m/%Y}"
+
+
+def in_sentence(name: str) -> str:
+    """`Caisse 1` to `caisse 1`; `CB` stays."""
+    return name[0].lower() + name[1:] if len(name) > 1 and name[1].islower() else name
+
+
+@dataclass
+class Chart:
+    """The shop's accounts by business day, with the till's chapters where the shop uses them.
+
+    Every question takes the number of a dated chart (`period_of`); -1, no chart yet on that day, has no account.
+    Precedence, finest first: `sales_by_department` and `methods_by_id` of the shop file, then the till's chapters
+    when `accounting_chapters = true`, then the chart by rate or kind, then its default.
+    """
+
+    shop: ShopFile
+    facts: Facts
+    methods: dict[str, Method] = field(init=False)
+    register_names: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.periods: tuple[ChartPeriod, ...] = self.shop.chart
+        self._starts = [period.start for period in self.periods]
+        self._chapters = self.shop.shop.accounting_chapters
+        rows = self.facts.payment_methods
+        self.methods = {
+            str(row.method_id): Method(str(row.method_id), str(row.name), str(row.kind), _optional(row.chapter))
+            for row in rows.itertuples(index=False)
+        }
+        registers = self.facts.registers
+        self.register_names = dict(
+            zip(registers["register_id"].astype(str), registers["name"].astype(str), strict=True)
+        )
+        self._register_chapter = {
+            str(identity): _optional(chapter)
+            for identity, chapter in zip(registers["register_id"], registers["chapter"], strict=True)
+        }
+        rates = self.facts.vat_rates
+        self._vat_chapter = {
+            int(rate): _optional(chapter) for rate, chapter in zip(rates["vat_rate_bp"], rates["chapter"], strict=True)
+        }
+        groups = self.facts.department_groups
+        group_chapter = {
+            str(group): _optional(chapter) for group, chapter in zip(groups["group_id"], groups["chapter"], strict=True)
+        }
+        departments = self.facts.departments
+        self._department_chapter: dict[str, str] = {}
+        for identity, group, activity in zip(
+            departments["department_id"], departments["group_id"], departments["activity_code"], strict=True
+        ):
+            chapter = group_chapter.get(str(group))
+            if chapter:
+                self._department_chapter[str(identity)] = chapter + (_optional(activity) or "")
+        customers = self.facts.customers
+        self._customer_codes: dict[str, tuple[str | None, str | None]] = {}
+        if self._chapters:
+            self._customer_codes = {
+                str(identity): (_optional(activity), _optional(account))
+                for identity, activity, account in zip(
+                    customers["customer_id"], customers["activity_code"], customers["account"], strict=True
+                )
+            }
+
+    def period_of(self, day: date) -> int:
+        """Number of the chart that applies on a business day; -1 before the first one."""
+        return bisect.bisect_right(self._starts, day) - 1
+
+    def everywhere(self, choose: Callable[[ChartPeriod], Answer]) -> tuple[Answer, ...]:
+        """The answer of each dated chart."""
+        return tuple(choose(period) for period in self.periods)
+
+    # -- accounts ------------------------------------------------------------------------------------------------
+
+    def sales(self, rate_bp: int, department_id: str | None) -> tuple[Answer, ...]:
+        """Sales account of a rate and department: department line, chapter, rate, default."""
+        rate = bp_to_rate(rate_bp)
+        chapter = self._department_chapter.get(department_id or "") if self._chapters else None
+
+        def choose(period: ChartPeriod) -> Answer:
+            by_department = _by_rate(period.sales_by_department.get(department_id or "", {}), rate_bp)
+            by_rate = _by_rate(period.sales, rate_bp)
+            if by_department or chapter or by_rate:
+                return by_department or chapter or by_rate or ""
+            return Missing(
+                "unmapped_sales",
+                f"sales at {rate} % have no account in the chart of {period.start}",
+                f"in the [[chart]] of {period.start} write: "
+                f"sales = {_inline(period.sales, rate, f'707{rate_bp // 10:03d}')}",
+            )
+
+        return self.everywhere(choose)
+
+    def vat(self, rate_bp: int) -> tuple[Answer, ...]:
+        """VAT account of a rate: chapter (`4457` and the till's code), rate, default."""
+        rate = bp_to_rate(rate_bp)
+        code = self._vat_chapter.get(rate_bp) if self._chapters else None
+        chapter = None if code is None else code if code.startswith("4457") else f"4457{code}"
+
+        def choose(period: ChartPeriod) -> Answer:
+            by_rate = chapter or _by_rate(period.vat, rate_bp)
+            return by_rate or Missing(
+                "unmapped_vat",
+                f"VAT at {rate} % has no account in the chart of {period.start}",
+                f"in the [[chart]] of {period.start} write: "
+                f"vat = {_inline(period.vat, rate, f'445711{rate_bp // 10:03d}')}",
+            )
+
+        return self.everywhere(choose)
+
+    def method(self, method_id: str) -> Method:
+        """The method of the till's list; one it does not list is `known=False`."""
+        return self.methods.get(method_id) or Method(method_id, method_id, "other", None, known=False)
+
+    def takes_money(self, method_id: str) -> bool:
+        """False for `on_account`: the customer owes as before and nothing is posted."""
+        return self.method(method_id).kind != "on_account"
+
+    def method_account(self, method_id: str) -> tuple[Answer, ...]:
+        """Account of a method: `methods_by_id`, chapter, kind; with chapters at last 511, as Kash.click does."""
+        method = self.method(method_id)
+
+        def choose(period: ChartPeriod) -> Answer:
+            by_id = period.methods_by_id.get(method_id)
+            if by_id:
+                return by_id
+            suggested = SUGGESTED_METHODS.get(method.kind, "511900")
+            by_id_line = (
+                f"in the [[chart]] of {period.start} write: "
+                f"methods_by_id = {_inline(period.methods_by_id, method_id, suggested)}"
+            )
+            if not method.known:
+                return Missing(
+                    "unknown_method", f"payment method {method_id!r} is not in the till's list of methods", by_id_line
+                )
+            by_chapter = method.chapter if self._chapters else None
+            by_kind = period.methods.get(method.kind) or (period.vouchers if method.kind == "gift_voucher" else None)
+            if by_chapter or by_kind or self._chapters:
+                return by_chapter or by_kind or "511"
+            by_kind_line = (
+                f"in the [[chart]] of {period.start} write: methods = {_inline(period.methods, method.kind, suggested)}"
+            )
+            return Missing(
+                "unmapped_method",
+                f"payment method {method_id!r} ({method.name}, kind {method.kind}) has no account "
+                f"in the chart of {period.start}",
+                by_id_line if method.kind == "other" else by_kind_line,
+            )
+
+        return self.everywhere(choose)
+
+    def cash(self) -> tuple[Answer, ...]:
+        """Account of the drawer: that of the till's only cash method, else of the kind `cash`."""
+        cash_methods = [method.method_id for method in self.methods.values() if method.kind == "cash"]
+        if len(cash_methods) == 1:
+            return self.method_account(cash_methods[0])
+        return self.everywhere(
+            lambda period: (
+                period.methods.get("cash")
+                or Missing(
+                    "unmapped_method",
+                    f"cash has no account in the chart of {period.start}",
+                    f"in the [[chart]] of {period.start} write: methods = {_inline(period.methods, 'cash', '530000')}",
+                )
+            )
+        )
+
+    def movement(self, kind: str) -> tuple[Answer, ...]:
+        """Counterpart of a cash movement."""
+        return self.everywhere(
+            lambda period: (
+                period.cash_movements.get(kind)
+                or Missing(
+                    "unmapped_cash_movement",
+                    f"cash movements of kind {kind} have no account in the chart of {period.start}",
+                    f"in the [[chart]] of {period.start} write: "
+                    f"cash_movements = {_inline(period.cash_movements, kind, SUGGESTED_MOVEMENTS.get(kind, '471000'))}",
+                )
+            )
+        )
+
+    def customer(self, customer_id: str) -> tuple[Answer, ...]:
+        """Collective account; with chapters `411`, activity code and the customer's own code (its id without both)."""
+        if not self._chapters or customer_id not in self._customer_codes:
+            return self.everywhere(lambda period: period.customers)
+        activity, account = self._customer_codes[customer_id]
+        if account and account.startswith("411"):
+            return self.everywhere(lambda _: account)
+        return self.everywhere(lambda _: "411" + ((activity or "") + (account or "") or customer_id))
+
+    # -- journals and names --------------------------------------------------------------------------------------
+
+    def journal(self, register_id: str) -> Answer:
+        """Journal of a register: the shop file, the till's chapter, the default; an unlisted register has none."""
+        explicit = self.shop.journals.get(register_id)
+        if explicit:
+            return explicit
+        line = f'under [journals] add: {_toml_key(register_id)} = "{_journal_code(register_id)}"'
+        if register_id not in self.register_names:
+            return Missing("unknown_register", f"register {register_id!r} is not in the till's list of registers", line)
+        chapter = self._register_chapter.get(register_id) if self._chapters else None
+        journal = chapter or self.shop.journals.get("default")
+        return journal or Missing("unknown_register", f"register {register_id!r} has no journal", line)
+
+    def register_name(self, register_id: str) -> str:
+        return self.register_names.get(register_id, register_id)
+
+
+def _by_rate(accounts: Mapping[str, str], rate_bp: int) -> str | None:
+    """The account of a rate, however the rate is written (`5.5`, `5.50`), else the default."""
+    for rate, account in accounts.items():
+        if rate != "default" and rate_to_bp(rate) == rate_bp:
+            return account
+    return accounts.get("default")
+
+
+def _toml_key(text: str) -> str:
+    plain = text != "" and all(char.isascii() and (char.isalnum() or char in "-_") for char in text)
+    return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _journal_code(register_id: str) -> str:
+    code = "".join(char for char in register_id.upper() if char.isascii() and char.isalnum())[:5]
+    return code if len(code) >= 2 else f"K{code or '1'}"
