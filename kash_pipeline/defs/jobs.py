@@ -1,0 +1,140 @@
+"""Jobs and schedules of a shop, and what may run by itself where.
+
+Only selections of assets and clock times belong here; the sensor that asks for publishing is in sensors.py. Every job
+runs in one process: steps take seconds, and Dagster's default executor costs each of them 17 times that.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from kash_pipeline.defs.partitions import yesterday
+from kash_pipeline.errors import SettingsError
+from kash_pipeline.settings import ShopFile
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+REFERENCE_SYNC = "reference_sync"
+EXTRACT = "extract"
+BUILD_ENTRIES = "build_entries"
+PUBLISH = "publish"
+NIGHTLY = "nightly"
+
+DEPLOYMENTS = ("local", "staging", "production")
+
+# What runs by itself, by deployment (KASH_DEPLOYMENT). Elsewhere it stands in the UI, switched off. There is no default:
+# a name that is missing here is an error when the code is loaded. Only production sends to a ledger unasked.
+RUNS_IN: Mapping[str, frozenset[str]] = {
+    "nightly": frozenset({"production"}),
+    "hourly_reference": frozenset({"staging", "production"}),
+    "publish_when_ready": frozenset({"production"}),
+}
+
+
+def runs_by_itself(name: str, deployment: str) -> bool:
+    """Whether the schedule or sensor `name` is on when `deployment` starts. Raises KeyError for an undeclared name."""
+    if deployment not in DEPLOYMENTS:
+        raise SettingsError(
+            f"KASH_DEPLOYMENT is {deployment!r}", next_step=f"write one of {', '.join(DEPLOYMENTS)}, or unset it"
+        )
+    return deployment in RUNS_IN[name]
+
+
+def publishing_jobs() -> frozenset[str]:
+    """Jobs that send to PennyLane."""
+    return frozenset({PUBLISH, NIGHTLY})
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """Run tags that ask for all days from `first` to `last` in one run."""
+    return {
+        "dagster/asset_partition_range_start": first.isoformat(),
+        "dagster/asset_partition_range_end": last.isoformat(),
+    }
+
+
+def shop_jobs(shop: ShopFile) -> "list[UnresolvedAssetJobDefinition]":
+    """The jobs of a shop; those that publish only when the shop has a [pennylane] section."""
+
+    def layer(name: str) -> dg.AssetSelection:
+        return dg.AssetSelection.key_prefixes([shop.shop.id, name])
+
+    marts = layer("marts")
+    reference = layer("reference")
+    everything = reference | layer("pos") | layer("accounting") | marts
+    selections: dict[str, tuple[dg.AssetSelection, str]] = {
+        REFERENCE_SYNC: (reference, "Reads the till's reference data."),
+        EXTRACT: (layer("pos"), "Reads the till's facts of the days asked for."),
+        BUILD_ENTRIES: (layer("accounting") | marts, "Builds the entries of the days asked for, then the marts."),
+    }
+    if shop.pennylane:
+        remote = layer("pennylane")
+        published = dg.AssetSelection.keys(published_key(shop))
+        ledger_marts = published.downstream() & marts
+        everything = everything | remote
+        selections[REFERENCE_SYNC] = (
+            reference | (remote - published),
+            "Reads the till's reference data and brings PennyLane's journals, accounts and customers in step.",
+        )
+        selections[PUBLISH] = (published | ledger_marts, "Sends what is ready on the days asked for and reads it back.")
+    selections[NIGHTLY] = (everything, "Everything for the days asked for; every night for the day before.")
+    return [
+        dg.define_asset_job(
+            name,
+            selection=selection,
+            description=description,
+            executor_def=dg.in_process_executor,
+            tags={"shop": shop.shop.id},
+        )
+        for name, (selection, description) in selections.items()
+    ]
+
+
+def published_key(shop: ShopFile) -> dg.AssetKey:
+    return dg.AssetKey([shop.shop.id, "pennylane", "published_entries"])
+
+
+def nightly_time(shop: ShopFile) -> tuple[int, int]:
+    """Hour and minute of the nightly run: after the business day has ended, and never between 02:00 and 03:00.
+
+    On the day clocks go forward that hour does not exist, on the day they go back it comes twice.
+    """
+    return max(shop.shop.day_starts_at.hour + 1, 4), 30
+
+
+def schedules(shop: ShopFile, deployment: str) -> Sequence[dg.ScheduleDefinition]:
+    """The nightly run for the day before, and the hourly look at reference data."""
+    hour, minute = nightly_time(shop)
+
+    def status(name: str) -> dg.DefaultScheduleStatus:
+        on = runs_by_itself(name, deployment)
+        return dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED
+
+    @dg.schedule(
+        name="nightly",
+        job_name=NIGHTLY,
+        cron_schedule=f"{minute} {hour} * * *",
+        execution_timezone=shop.shop.timezone,
+        default_status=status("nightly"),
+        description="Every night for the business day that has ended.",
+    )
+    def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = yesterday(context.scheduled_execution_time, shop.zone)
+        return dg.RunRequest(run_key=f"nightly:{day}", partition_key=day.isoformat())
+
+    @dg.schedule(
+        name="hourly_reference",
+        job_name=REFERENCE_SYNC,
+        # Minute 7 of every hour but that of the clock change.
+        cron_schedule="7 0-1,3-23 * * *",
+        execution_timezone=shop.shop.timezone,
+        default_status=status("hourly_reference"),
+        description="A new payment method, rate or register is known within the hour, not when its day is held.",
+    )
+    def hourly_reference(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        return dg.RunRequest()
+
+    return [nightly, hourly_reference]

@@ -1,0 +1,328 @@
+"""Facts of the till as daily assets: sales, payments and closings, one Parquet file per table and business day.
+
+Only extraction belongs here: which days, in which order, into which tables of the lake. How a till is asked and its
+answers are read is pos/, what the facts mean for the books is accounting/.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import TypeVar
+
+import dagster as dg
+import pandas as pd
+import pandera.pandas as pa
+
+from kash_pipeline.defs.daily import (
+    CONTRACT,
+    ContractBroken,
+    Day,
+    Progress,
+    StepEvents,
+    as_failure,
+    hold_to_contract,
+    run_by_month,
+)
+from kash_pipeline.defs.partitions import business_days, by_month
+from kash_pipeline.defs.resources import OpenTill
+from kash_pipeline.defs.table_schema import table_schema
+from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.pos.errors import SourceChanged
+from kash_pipeline.pos.port import DayOfClosings, DayOfSales, Source
+from kash_pipeline.schemas.columns import conform, empty
+from kash_pipeline.schemas.facts import (
+    CASH_MOVEMENTS,
+    CLOSING_COUNTS,
+    CLOSINGS,
+    ORDER_LINES,
+    ORDER_VAT,
+    ORDERS,
+    PAYMENTS,
+)
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.lake import Lake
+
+GROUP = "pos"
+_DayT = TypeVar("_DayT", DayOfSales, DayOfClosings)
+
+LOOK_BACK = 400
+"""Days around a business day in which an order may lie whose payment was made on that day: a named customer who pays
+last year's invoice, a deposit paid before the order's value date."""
+
+# Payments as the till nests them in orders, filed under the order's day; pos/payments files them under their own.
+ORDER_PAYMENTS = "order_payments"
+
+SALES = {"orders": ORDERS, "order_lines": ORDER_LINES, "order_vat": ORDER_VAT, ORDER_PAYMENTS: PAYMENTS}
+TILL_CLOSED = {"closings": CLOSINGS, "closing_counts": CLOSING_COUNTS, "cash_movements": CASH_MOVEMENTS}
+
+
+def pos_key(shop: ShopFile, name: str) -> dg.AssetKey:
+    return dg.AssetKey([shop.shop.id, "pos", name])
+
+
+def pos_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
+    """pos/sales, pos/payments and pos/closings of one shop."""
+    return [_sales(shop), _payments(shop), _closings(shop)]
+
+
+def _sales(shop: ShopFile) -> dg.AssetsDefinition:
+    key = pos_key(shop, "sales")
+
+    @dg.asset(
+        key=key,
+        partitions_def=business_days(shop),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=(
+            "Orders of a business day with their lines, their VAT as the till computed it, and the payments nested in "
+            "them. A day is replaced whole."
+        ),
+        group_name=GROUP,
+        kinds={"python", "parquet"},
+        owners=["team:accounting"],
+        tags={"shop": shop.shop.id},
+        metadata={"dagster/column_schema": table_schema(ORDERS, ORDER_LINES, ORDER_VAT)},
+        check_specs=[_contract(key)],
+    )
+    def sales(
+        context: dg.AssetExecutionContext,
+        till: dg.ResourceParam[OpenTill],
+        lake: dg.ResourceParam[Lake],
+        progress: dg.ResourceParam[Progress],
+    ) -> StepEvents:
+        with _opened(context, till) as source:
+
+            def one_month(days: list[date]) -> list[Day]:
+                got = list(_expected(days, source.sales(days[0], days[-1])))
+                frames = {
+                    "orders": [day.orders for day in got],
+                    "order_lines": [day.order_lines for day in got],
+                    "order_vat": [day.order_vat for day in got],
+                    ORDER_PAYMENTS: [day.payments for day in got],
+                }
+                _hold_month(frames, SALES)
+                _hold_days(days, "orders", frames["orders"])
+                _write(lake, days, frames)
+                return [
+                    Day(
+                        day.day,
+                        len(day.orders),
+                        {
+                            "orders": len(day.orders),
+                            "order_lines": len(day.order_lines),
+                            "gross_cents": int(day.orders["total_cents"].sum()),
+                        },
+                    )
+                    for day in got
+                ]
+
+            yield from run_by_month(context, key, one_month, progress=progress)
+
+    return sales
+
+
+def _payments(shop: ShopFile) -> dg.AssetsDefinition:
+    key = pos_key(shop, "payments")
+
+    @dg.asset(
+        key=key,
+        deps=[pos_key(shop, "sales")],
+        partitions_def=business_days(shop),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=(
+            f"Payments made on a business day, whatever day their order is of (within {LOOK_BACK} days): the till "
+            "tells payments with their order, the books need them on the day the money moved."
+        ),
+        group_name=GROUP,
+        kinds={"python", "parquet"},
+        owners=["team:accounting"],
+        tags={"shop": shop.shop.id},
+        metadata={"dagster/column_schema": table_schema(PAYMENTS)},
+        check_specs=[_contract(key)],
+    )
+    def payments(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], progress: dg.ResourceParam[Progress]
+    ) -> StepEvents:
+        asked = sorted(map(date.fromisoformat, context.partition_keys))
+        elsewhere = _of_other_months(lake, asked[0], asked[-1])
+
+        def one_month(days: list[date]) -> list[Day]:
+            own = lake.read_days(ORDER_PAYMENTS, days[0], days[-1])
+            month = _rows_of(pd.concat([own, elsewhere], ignore_index=True), days[0], days[-1])
+            _hold_once(month)
+            by_day = _by_day(conform(month, PAYMENTS), days, PAYMENTS)
+            _hold_month({"payments": list(by_day.values())}, {"payments": PAYMENTS})
+            _write(lake, days, {"payments": list(by_day.values())})
+            return [
+                Day(
+                    day,
+                    len(frame),
+                    {"payments": len(frame), "takings_cents": int(frame["amount_cents"].sum())},
+                )
+                for day, frame in by_day.items()
+            ]
+
+        yield from run_by_month(context, key, one_month, progress=progress)
+
+    return payments
+
+
+def _closings(shop: ShopFile) -> dg.AssetsDefinition:
+    key = pos_key(shop, "closings")
+
+    @dg.asset(
+        key=key,
+        partitions_def=business_days(shop),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=(
+            "Closings (Z) of a business day with expected and counted amounts per method, and cash movements. A till "
+            "that cannot tell them has empty days here, and no closing entry is made."
+        ),
+        group_name=GROUP,
+        kinds={"python", "parquet"},
+        owners=["team:accounting"],
+        tags={"shop": shop.shop.id},
+        metadata={"dagster/column_schema": table_schema(CLOSINGS, CLOSING_COUNTS, CASH_MOVEMENTS)},
+        check_specs=[_contract(key)],
+    )
+    def closings(
+        context: dg.AssetExecutionContext,
+        till: dg.ResourceParam[OpenTill],
+        lake: dg.ResourceParam[Lake],
+        progress: dg.ResourceParam[Progress],
+    ) -> StepEvents:
+        with _opened(context, till) as source:
+            told = source.capabilities
+            if not told.closings:
+                context.log.warning("%s tells no closings: no closing entry and no till difference is made", told.name)
+
+            def one_month(days: list[date]) -> list[Day]:
+                frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TILL_CLOSED}
+                if told.closings or told.cash_movements:
+                    for day in _expected(days, source.closings(days[0], days[-1])):
+                        for name, rows in frames.items():
+                            rows.append(getattr(day, name))
+                else:
+                    frames = {name: [empty(schema)] * len(days) for name, schema in TILL_CLOSED.items()}
+                _hold_month(frames, TILL_CLOSED)
+                _hold_days(days, "closings", frames["closings"])
+                _write(lake, days, frames)
+                return [
+                    Day(
+                        day,
+                        len(frames["closings"][at]),
+                        {
+                            "closings": len(frames["closings"][at]),
+                            "cash_movements": len(frames["cash_movements"][at]),
+                            "closed_total_cents": int(frames["closings"][at]["total_cents"].sum()),
+                        },
+                    )
+                    for at, day in enumerate(days)
+                ]
+
+            yield from run_by_month(context, key, one_month, progress=progress)
+
+    return closings
+
+
+def _contract(key: dg.AssetKey) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        CONTRACT,
+        asset=key,
+        blocking=True,
+        description="Columns, types, units and keys are those of kash_pipeline/schemas/facts.py.",
+    )
+
+
+@contextmanager
+def _opened(context: dg.AssetExecutionContext, till: OpenTill) -> Iterator[Source]:
+    try:
+        with till() as source:
+            for reading in source.capabilities.unconfirmed:
+                context.log.warning("%s, never compared with a real account: %s", source.capabilities.name, reading)
+            yield source
+    except KashPipelineError as error:
+        raise as_failure(error) from error
+
+
+def _expected(days: Sequence[date], given: Iterable[_DayT]) -> Iterator[_DayT]:
+    """The till's days as they come; a day that is missing, doubled or not asked for stops the month."""
+    asked = iter(days)
+    for day in given:
+        due = next(asked, None)
+        if day.day != due:
+            raise SourceChanged(
+                f"the till's adapter gave {day.day} where {due or 'no more days'} was due",
+                next_step="report this: an adapter gives every day asked for, in order",
+            )
+        yield day
+    left = next(asked, None)
+    if left is not None:
+        raise SourceChanged(
+            f"the till's adapter ended before {left}",
+            next_step="report this: an adapter gives every day asked for, in order",
+        )
+
+
+def _hold_month(frames: Mapping[str, Sequence[pd.DataFrame]], schemas: Mapping[str, pa.DataFrameSchema]) -> None:
+    """Contract of a month: validating thirty days at once costs what three of them would."""
+    hold_to_contract(
+        {
+            name: (conform(pd.concat(days, ignore_index=True), schemas[name]), schemas[name])
+            for name, days in frames.items()
+        }
+    )
+
+
+def _hold_days(days: Sequence[date], name: str, frames: Sequence[pd.DataFrame]) -> None:
+    """Every row is of the day whose file it goes into: one filed elsewhere would be doubled by the next extraction."""
+    for day, frame in zip(days, frames, strict=True):
+        strays = frame["business_day"] != pd.Timestamp(day)
+        if strays.any():
+            found = frame.loc[strays, "business_day"].iloc[0]
+            raise ContractBroken(
+                f"{name} of {day} hold {int(strays.sum())} rows of another day, such as {found:%Y-%m-%d}",
+                cases=[(name, "business_day", f"is {day}", int(strays.sum()), f"{found:%Y-%m-%d}")],
+            )
+
+
+def _write(lake: Lake, days: Sequence[date], frames: Mapping[str, Sequence[pd.DataFrame]]) -> None:
+    for at, day in enumerate(days):
+        for name, rows in frames.items():
+            lake.write_day(name, day, rows[at])
+
+
+def _rows_of(frame: pd.DataFrame, first: date, last: date) -> pd.DataFrame:
+    return frame[frame["business_day"].between(pd.Timestamp(first), pd.Timestamp(last))]
+
+
+def _by_day(frame: pd.DataFrame, days: Sequence[date], schema: pa.DataFrameSchema) -> dict[date, pd.DataFrame]:
+    groups = {day.date(): rows.reset_index(drop=True) for day, rows in frame.groupby("business_day")}
+    return {day: groups.get(day, empty(schema)) for day in days}
+
+
+def _of_other_months(lake: Lake, first: date, last: date) -> pd.DataFrame:
+    """Payments of `first..last` whose order lies in another month, or outside the window: few, so all are kept at once.
+
+    The lake is read month by month, `LOOK_BACK` days around the window.
+    """
+    start, end = (date.fromordinal(day.toordinal() + step) for day, step in ((first, -LOOK_BACK), (last, LOOK_BACK)))
+    kept = [empty(PAYMENTS)]
+    for month in by_month(day.isoformat() for day in lake.days(ORDER_PAYMENTS) if start <= day <= end):
+        inside = [day for day in month if first <= day <= last]
+        for part in ([day for day in month if day < first], inside, [day for day in month if day > last]):
+            if not part:
+                continue
+            rows = _rows_of(lake.read_days(ORDER_PAYMENTS, part[0], part[-1]), first, last)
+            if part is inside:
+                rows = rows[~rows["business_day"].between(pd.Timestamp(part[0]), pd.Timestamp(part[-1]))]
+            kept.append(rows)
+    return pd.concat(kept, ignore_index=True)
+
+
+def _hold_once(payments: pd.DataFrame) -> None:
+    twice = payments["payment_id"].duplicated()
+    if twice.any():
+        raise SourceChanged(
+            f"payment {payments.loc[twice, 'payment_id'].iloc[0]} stands under two business days: its order was moved",
+            next_step="materialize pos/sales again for both days of that order, then pos/payments",
+        )

@@ -1,0 +1,84 @@
+"""Reference data of the till as assets: payment methods, VAT rates, registers, departments, customers.
+
+Only reading them in one set of calls and keeping them in the lake belongs here; PennyLane's side is in publishing.py,
+what a method or a rate means for the books is the chart's business (accounting/).
+"""
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+import dagster as dg
+import pandas as pd
+import pandera.pandas as pa
+
+from kash_pipeline.defs.daily import as_failure, hold_to_contract
+from kash_pipeline.defs.resources import OpenTill
+from kash_pipeline.defs.table_schema import table_schema
+from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.schemas.columns import to_arrow
+from kash_pipeline.schemas.facts import REFERENCE
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.lake import Lake
+
+GROUP = "reference"
+
+# asset -> the tables it holds: a department without its group says nothing about its chapter.
+TABLES = {
+    "payment_methods": ("payment_methods",),
+    "vat_rates": ("vat_rates",),
+    "registers": ("registers",),
+    "departments": ("departments", "department_groups"),
+    "customers": ("customers",),
+}
+
+
+def reference_key(shop: ShopFile, name: str) -> dg.AssetKey:
+    return dg.AssetKey([shop.shop.id, "reference", name])
+
+
+def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
+    """The five reference assets, read together: the till answers them in one short set of calls."""
+    specs = [
+        dg.AssetSpec(
+            reference_key(shop, name),
+            description=" ".join(REFERENCE[table].description or "" for table in tables),
+            group_name=GROUP,
+            kinds={"python", "parquet"},
+            owners=["team:accounting"],
+            tags={"shop": shop.shop.id},
+            metadata={"dagster/column_schema": table_schema(*(REFERENCE[table] for table in tables))},
+        )
+        for name, tables in TABLES.items()
+    ]
+
+    @dg.multi_asset(name=f"{shop.shop.id}__reference", specs=specs)
+    def reference(
+        context: dg.AssetExecutionContext, till: dg.ResourceParam[OpenTill], lake: dg.ResourceParam[Lake]
+    ) -> Iterator[dg.MaterializeResult]:
+        try:
+            with till() as source:
+                tables = source.reference()
+            hold_to_contract({name: (tables[name], schema) for name, schema in REFERENCE.items()})
+            for name, frame in tables.items():
+                lake.write_reference(name, frame)
+        except KashPipelineError as error:
+            raise as_failure(error) from error
+        context.log.info("reference: %s", ", ".join(f"{len(frame):,} {name}" for name, frame in tables.items()))
+        for name, parts in TABLES.items():
+            rows = {part: len(tables[part]) for part in parts}
+            yield dg.MaterializeResult(
+                asset_key=reference_key(shop, name),
+                metadata={"dagster/row_count": rows.pop(name), **rows},
+                data_version=dg.DataVersion(_digest([(tables[part], REFERENCE[part]) for part in parts])),
+            )
+
+    return reference
+
+
+def _digest(tables: list[tuple[pd.DataFrame, pa.DataFrameSchema]]) -> str:
+    """The same rows give the same version, in whatever order they came: what depends on them is then still fresh."""
+    total = sha256()
+    for frame, schema in tables:
+        ordered = frame.sort_values((schema.metadata or {})["unique"])
+        total.update(repr(to_arrow(ordered, schema).to_pylist()).encode())
+    return total.hexdigest()[:16]

@@ -1,0 +1,66 @@
+"""Dagster resources: thin shells that open the plain objects of the packages below and close them when a run ends.
+
+Only opening and closing belongs here. Assets receive the plain object (an engine, a lake, a source), so that a test
+or a script passes its own instead. Secrets are named in the shop file or by EnvVar and read when a run starts.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import dagster as dg
+import sqlalchemy as sa
+from pydantic import PrivateAttr
+
+from kash_pipeline import pos
+from kash_pipeline.pos.port import Source
+from kash_pipeline.settings import Environment, load_shop
+from kash_pipeline.warehouse import database, server
+from kash_pipeline.warehouse.lake import Lake
+
+OpenTill: TypeAlias = Callable[[], AbstractContextManager[Source]]
+"""Opens the till for the time of a step: reaching it is no condition for starting a run that does more."""
+
+
+class WarehouseResource(dg.ConfigurableResource, dg.IAttachDifferentObjectToOpContext):
+    """The warehouse's engine with this version's tables. Without `url` the embedded server under `home` is started."""
+
+    home: str
+    url: str | None = None
+    _engine: sa.Engine = PrivateAttr()
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:  # noqa: ARG002 Dagster's signature
+        environment = Environment(home=Path(self.home), lake_url="", database_url=self.url, shop_path=Path())
+        self._engine = database.open_engine(server.database_url(environment))
+        try:
+            database.upgrade(self._engine)
+            yield self
+        finally:
+            self._engine.dispose()
+
+    def get_object_to_set_on_execution_context(self) -> sa.Engine:
+        return self._engine
+
+
+class LakeResource(dg.ConfigurableResource, dg.IAttachDifferentObjectToOpContext):
+    """The shop's part of the lake."""
+
+    url: str
+    shop_id: str
+
+    def get_object_to_set_on_execution_context(self) -> Lake:
+        return Lake(self.url, self.shop_id)
+
+
+class TillResource(dg.ConfigurableResource, dg.IAttachDifferentObjectToOpContext):
+    """The till named by [source] of the shop file; every raw answer is kept in the lake."""
+
+    shop_path: str
+    lake_url: str
+
+    def get_object_to_set_on_execution_context(self) -> OpenTill:
+        shop = load_shop(self.shop_path)
+        lake = Lake(self.lake_url, shop.shop.id)
+        return lambda: pos.open_source(shop, keep=lake.keep)

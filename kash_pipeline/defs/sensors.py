@@ -1,0 +1,107 @@
+"""When publishing is asked for: a decision over the days that wait, and the sensor that carries it out.
+
+Only the question "which days now, under which key" belongs here. What may be sent is the ledger's answer
+(warehouse/ledger.py), how it is sent is pennylane/publisher.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
+
+import dagster as dg
+import sqlalchemy as sa
+
+from kash_pipeline.defs.jobs import PUBLISH, publishing_jobs, range_tags
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.ledger import PublicationLedger, ReadyDay
+
+MAX_DAYS = 92
+"""Days of one publishing run: at two registers and five requests a second it lasts about five minutes."""
+MAX_ATTEMPTS = 3
+"""After this many attempts a day waits for a person: another try would do what the last ones did."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """Days that follow each other without a gap, to be published by one run."""
+
+    first: date
+    last: date
+    run_key: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to ask for now, or why nothing; `given_up` are days that only a person can free."""
+
+    due: Sequence[Due]
+    given_up: Sequence[date]
+    reason: str
+
+
+def due(
+    ready: Sequence[ReadyDay], *, busy: bool, max_days: int = MAX_DAYS, max_attempts: int = MAX_ATTEMPTS
+) -> Decision:
+    """Which days to publish, given the days with entries that may be sent.
+
+    One range at a time: PennyLane's limit is per company, so a second run would only wait for the first. The run key
+    holds days, content and attempt, because a sensor's key never runs twice, not even after a failure.
+    """
+    given_up = [day.business_day for day in ready if day.attempts >= max_attempts]
+    waiting = sorted((day for day in ready if day.attempts < max_attempts), key=lambda day: day.business_day)
+    if busy:
+        return Decision((), given_up, "a publishing run is under way")
+    if not waiting:
+        left = f"; {len(given_up)} days were tried {max_attempts} times and wait for a person" if given_up else ""
+        return Decision((), given_up, f"nothing to publish{left}")
+    together = [waiting[0]]
+    for day in waiting[1:max_days]:
+        if day.business_day.toordinal() != together[-1].business_day.toordinal() + 1:
+            break
+        together.append(day)
+    first, last = together[0].business_day, together[-1].business_day
+    content = sha256("".join(day.digest for day in together).encode()).hexdigest()[:12]
+    attempt = max(day.attempts for day in together)
+    return Decision((Due(first, last, f"publish:{first}:{last}:{content}:{attempt}"),), given_up, "")
+
+
+def publication_sensor(shop: ShopFile, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+    """Asks for a publishing run when the ledger has entries to send: one indexed query a minute, no remote call."""
+
+    @dg.sensor(
+        name="publish_when_ready",
+        job_name=PUBLISH,
+        minimum_interval_seconds=60,
+        default_status=default_status,
+        description="Asks for publishing runs over the days whose entries are ready in the publication ledger.",
+    )
+    def publish_when_ready(
+        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[sa.Engine]
+    ) -> dg.SensorResult | dg.SkipReason:
+        ready = PublicationLedger(warehouse, shop.shop.id).ready_days()
+        decision = due(ready, busy=publishing_is_under_way(context.instance))
+        if not decision.due:
+            return dg.SkipReason(decision.reason)
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(run_key=item.run_key, tags=range_tags(item.first, item.last)) for item in decision.due
+            ]
+        )
+
+    return publish_when_ready
+
+
+def publishing_is_under_way(instance: dg.DagsterInstance) -> bool:
+    """Whether a run that publishes is queued or running."""
+    active = dg.RunsFilter(statuses=[*NOT_FINISHED])
+    return any(run.job_name in publishing_jobs() for run in instance.get_runs(active, limit=100))
+
+
+NOT_FINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)

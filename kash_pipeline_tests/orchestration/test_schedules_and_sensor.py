@@ -1,0 +1,182 @@
+"""When things run: the publication decision as a table of cases, nightly days across clock changes, partitions."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from itertools import takewhile
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from kash_pipeline.defs.jobs import NIGHTLY, PUBLISH, REFERENCE_SYNC, RUNS_IN, range_tags, runs_by_itself, schedules
+from kash_pipeline.defs.partitions import business_days, by_month, yesterday
+from kash_pipeline.defs.sensors import due, publication_sensor, publishing_is_under_way
+from kash_pipeline.errors import SettingsError
+from kash_pipeline.warehouse import database
+from kash_pipeline.warehouse.ledger import ReadyDay
+from kash_pipeline_tests.orchestration.till import make_shop
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
+def ready(*days: str, attempts: int = 0, digest: str = "d") -> list[ReadyDay]:
+    return [ReadyDay(date.fromisoformat(day), 3, attempts, digest) for day in days]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "busy", "ranges"),
+    [
+        ([], False, []),
+        (ready("2026-03-01"), False, [("2026-03-01", "2026-03-01")]),
+        (ready("2026-03-01", "2026-03-02", "2026-03-03"), False, [("2026-03-01", "2026-03-03")]),
+        (ready("2026-03-01", "2026-03-02"), True, []),
+        # The day between has nothing to send: a range over it would record it as published.
+        (ready("2026-03-01", "2026-03-03"), False, [("2026-03-01", "2026-03-01")]),
+        # The oldest days come first, in whatever order the ledger told them.
+        (ready("2026-03-05", "2026-03-01"), False, [("2026-03-01", "2026-03-01")]),
+        (ready("2026-02-28", "2026-03-01"), False, [("2026-02-28", "2026-03-01")]),
+        (ready("2026-03-01", attempts=3), False, []),
+        (ready("2026-03-01", attempts=2), False, [("2026-03-01", "2026-03-01")]),
+        # A day that was given up does not stop the others.
+        (ready("2026-03-01", attempts=3) + ready("2026-03-02"), False, [("2026-03-02", "2026-03-02")]),
+        (ready(*(f"2026-03-{day:02d}" for day in range(1, 11))), False, [("2026-03-01", "2026-03-05")]),
+    ],
+)
+def test_which_days_are_due(waiting: list[ReadyDay], busy: bool, ranges: list[tuple[str, str]]) -> None:
+    decision = due(waiting, busy=busy, max_days=5)
+    assert [(item.first.isoformat(), item.last.isoformat()) for item in decision.due] == ranges
+    assert bool(decision.reason) != bool(ranges)
+
+
+def test_a_run_key_is_new_when_content_or_attempt_is() -> None:
+    """A sensor's run key never runs twice, not even after a failure: the same key would publish nothing, silently."""
+    keys = [
+        due(waiting, busy=False).due[0].run_key
+        for waiting in (
+            ready("2026-03-01"),
+            ready("2026-03-01", digest="e"),
+            ready("2026-03-01", attempts=1),
+            ready("2026-03-01", "2026-03-02"),
+        )
+    ]
+    assert len(set(keys)) == 4
+    assert due(ready("2026-03-01"), busy=False).due[0].run_key == keys[0]
+
+
+def test_days_given_up_are_named() -> None:
+    decision = due(ready("2026-03-01", attempts=3), busy=False)
+    assert decision.given_up == [date(2026, 3, 1)]
+    assert "wait for a person" in decision.reason
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    engine = database.open_engine(database_url)
+    database.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+def _ledger_row(key: str, day: str, state: str) -> str:
+    return (
+        "insert into kash.publication (shop_id, key, base_key, role, kind, business_day, register_id, journal, date, "
+        "label, line_count, amount_cents, digest, state) values "
+        f"('bakery', '{key}', '{key}', 'original', 'sale', '{day}', 'K1', 'K1', '{day}', 'x', 2, 100, 'd', '{state}')"
+    )
+
+
+def test_the_sensor_asks_for_what_the_ledger_has_ready(engine: sa.Engine) -> None:
+    sensor = publication_sensor(make_shop(publishes=True), dg.DefaultSensorStatus.RUNNING)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"warehouse": engine})
+        skipped = sensor(context)
+        assert isinstance(skipped, dg.SkipReason)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_ledger_row("A", "2026-03-01", "ready"))
+            connection.exec_driver_sql(_ledger_row("B", "2026-03-02", "ready"))
+            connection.exec_driver_sql(_ledger_row("C", "2026-03-03", "verified"))
+        result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        [request] = result.run_requests or []
+        assert request.tags == range_tags(date(2026, 3, 1), date(2026, 3, 2))
+
+
+@pytest.mark.parametrize(("job", "busy"), [(PUBLISH, True), (NIGHTLY, True), (REFERENCE_SYNC, False)])
+def test_a_publishing_run_that_has_not_ended_keeps_others_away(job: str, busy: bool) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.DagsterRun(job_name=job, status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(run)
+        assert publishing_is_under_way(instance) is busy
+
+
+@pytest.mark.parametrize(
+    ("at", "day"),
+    [
+        # 29 March 2026 has 23 hours, 25 October 2026 has 25: minus 24 hours would name the wrong day.
+        (datetime(2026, 3, 29, 5, 30, tzinfo=PARIS), date(2026, 3, 28)),
+        (datetime(2026, 3, 30, 0, 30, tzinfo=PARIS), date(2026, 3, 29)),
+        (datetime(2026, 10, 25, 23, 30, tzinfo=PARIS), date(2026, 10, 24)),
+        (datetime(2026, 10, 26, 0, 15, tzinfo=PARIS), date(2026, 10, 25)),
+        (datetime(2026, 6, 30, 22, 30, tzinfo=UTC), date(2026, 6, 30)),
+        (datetime(2026, 1, 1, 5, 30, tzinfo=PARIS), date(2025, 12, 31)),
+    ],
+)
+def test_yesterday_is_a_calendar_day_of_the_shop(at: datetime, day: date) -> None:
+    assert yesterday(at, PARIS) == day
+
+
+@pytest.mark.parametrize("day", [date(2026, 3, 29), date(2026, 10, 25)])
+def test_the_nightly_run_happens_once_on_days_of_the_clock_change(day: date) -> None:
+    nightly, hourly = schedules(make_shop(day_starts_at="04:00"), "production")
+    assert [f"{tick:%H:%M}" for tick in _ticks(nightly, day)] == ["05:30"]
+    assert [tick.hour for tick in _ticks(hourly, day)] == [0, 1, *range(3, 24)]
+
+
+def _ticks(schedule: dg.ScheduleDefinition, day: date) -> list[datetime]:
+    """Ticks of one day, as Dagster's daemon computes them."""
+    start = datetime(day.year, day.month, day.day, tzinfo=PARIS)
+    after = schedule_execution_time_iterator(
+        start.timestamp(), str(schedule.cron_schedule), schedule.execution_timezone, ascending=True
+    )
+    return list(takewhile(lambda tick: tick.date() == day, after))
+
+
+def test_the_nightly_run_is_for_the_day_that_ended(engine: sa.Engine) -> None:
+    nightly, _ = schedules(make_shop(), "production")
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(
+            instance, scheduled_execution_time=datetime(2026, 3, 30, 4, 30, tzinfo=PARIS)
+        )
+        request = nightly(context)
+    assert request.partition_key == "2026-03-29"
+
+
+@pytest.mark.parametrize(
+    ("starts", "time"), [("00:00", "30 4 * * *"), ("04:00", "30 5 * * *"), ("06:30", "30 7 * * *")]
+)
+def test_the_nightly_run_waits_for_the_end_of_the_business_day(starts: str, time: str) -> None:
+    assert schedules(make_shop(day_starts_at=starts), "local")[0].cron_schedule == time
+
+
+def test_what_runs_by_itself_is_said_once_and_for_every_name() -> None:
+    assert runs_by_itself("publish_when_ready", "production")
+    assert not runs_by_itself("publish_when_ready", "staging")
+    assert not any(runs_by_itself(name, "local") for name in RUNS_IN)
+    with pytest.raises(KeyError):
+        runs_by_itself("new_schedule", "production")
+    with pytest.raises(SettingsError, match="KASH_DEPLOYMENT"):
+        runs_by_itself("nightly", "produktion")
+
+
+def test_business_days_go_from_the_first_chart_to_today_and_skip_none() -> None:
+    days = business_days(make_shop())
+    keys = days.get_partition_keys(current_time=datetime(2026, 11, 24, 12, tzinfo=PARIS))
+    assert (keys[0], keys[-1]) == ("2025-01-01", "2026-11-24")
+    assert len(keys) == len(set(keys)) == (date(2026, 11, 24) - date(2025, 1, 1)).days + 1
+
+
+def test_a_range_is_worked_on_month_by_month() -> None:
+    months = by_month(["2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02"])
+    assert [(month[0].isoformat(), len(month)) for month in months] == [("2026-02-27", 2), ("2026-03-01", 2)]
