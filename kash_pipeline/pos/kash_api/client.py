@@ -106,6 +106,7 @@ class KashClient:
         self._shop_id, self._keep, self._key_name = shop_id, keep, key_name
         self._reads = READS | more_reads
         self._attempts, self._sleep, self._jitter, self._now = attempts, sleep, jitter, now
+        self._timeout = timeout
         in_json = json.dumps(key)[1:-1]
         # As a server may echo it: plain, in a URL, in JSON (PHP writes \/ for /), in a page.
         forms = {
@@ -167,8 +168,9 @@ class KashClient:
             response = self._http.get(url, params=query)
             body = response.content
         except httpx.TimeoutException as error:
-            slow = isinstance(error, httpx.ReadTimeout)
-            return self._passing(script, "does not answer in time" if slow else "cannot be reached in time")
+            connected = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
+            what = f"does not answer within {self._timeout:g} s" if connected else "cannot be reached in time"
+            return self._passing(script, what)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise SourceRefused(
                 f"{self.base_url!r} is no usable address: {self._masked(str(error))}",

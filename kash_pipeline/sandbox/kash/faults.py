@@ -4,6 +4,7 @@ Only for tests and trials: the switch is passed to `create_app` by whoever start
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,6 +31,7 @@ class Faults:
     """`set` turns one fault on for the next `times` requests (None: until `clear`) of one script, or of all.
 
     `reshape(script, body)` may change every decoded JSON answer before it is sent: a field renamed, retyped or added.
+    `seen` holds the scripts asked for, the last thousand.
     """
 
     fault: Fault | None = None
@@ -38,7 +40,7 @@ class Faults:
     seconds: float = 0.0
     message: str = "Internal error 42"
     reshape: Callable[[str, Any], Any] | None = None
-    seen: list[str] = field(default_factory=list)
+    seen: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
 
     def set(
         self,

@@ -26,6 +26,7 @@ from kash_pipeline.sandbox.kash import Fault, Faults, create_app
 from kash_pipeline.sandbox.server import serving
 from kash_pipeline.schemas.facts import FACTS, REFERENCE
 from kash_pipeline.settings import load_shop
+from kash_pipeline_tests.contract.checking import request_violation
 
 SHOP = "4711"
 KEY = 'k3y+with/odd=signs&"quotes"'
@@ -220,7 +221,32 @@ def test_without_a_script_there_are_no_closings_and_that_is_said(opened: Callabl
     assert source.capabilities.unconfirmed
     with pytest.raises(SourceRefused, match="documents no call that reads closings"):
         next(iter(source.closings(MARCH_14, MARCH_14)))
-    assert till.faults.seen == []
+    assert not till.faults.seen
+
+
+class Listening(httpx.HTTPTransport):
+    """The true transport, which remembers what went over the wire."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[httpx.URL] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(request.url)
+        return super().handle_request(request)
+
+
+def test_requests_are_those_of_the_documentation(opened: Callable[..., Opened]) -> None:
+    """On the wire, key included; getVATs.php is in the publisher's own client only."""
+    wire = Listening()
+    source = opened(transport=wire).source
+    list(source.sales(date(2026, 3, 1), date(2026, 3, 31)))
+    source.reference()
+    assert len(wire.sent) == 5 + 6
+    assert all(url.params["key"] == KEY and url.params["idboutique"] == SHOP for url in wire.sent)
+    wrong = {url.path: request_violation("kash", "GET", url.path, url.query.decode(), {}, b"") for url in wire.sent}
+    assert "Path not found" in str(wrong.pop("/workers/getVATs.php"))
+    assert set(wrong.values()) == {None}
 
 
 # --- only calls that read --------------------------------------------------------------------------------------------
@@ -233,7 +259,7 @@ def test_a_call_that_is_not_on_the_list_is_never_sent(till: Till, script: str) -
     """webapp.php records an order even on GET."""
     with KashClient(till.url, SHOP, KEY) as client, pytest.raises(PosError, match="not on the list"):
         client.read(script)
-    assert till.faults.seen == []
+    assert not till.faults.seen
 
 
 @pytest.mark.parametrize(
@@ -292,7 +318,7 @@ def test_waits_are_spread_by_jitter(opened: Callable[..., Opened], till: Till) -
 def test_a_slow_till_is_given_up_on_by_name(opened: Callable[..., Opened], till: Till) -> None:
     shop = opened(timeout=0.1, attempts=2)
     till.faults.set("slow", seconds=0.5)
-    with pytest.raises(SourceUnreachable, match=r"getOrders\.php .* does not answer in time"):
+    with pytest.raises(SourceUnreachable, match=r"getOrders\.php .* does not answer within 0\.1 s"):
         list(shop.source.sales(MARCH_14, MARCH_14))
     assert len(shop.waits) == 1
 
@@ -315,6 +341,38 @@ def test_a_failure_in_the_middle_leaves_the_days_before_it(opened: Callable[...,
     with pytest.raises(SourceUnreachable):
         next(days)
     assert [day.day.day for day in got] == [1, 2]
+
+
+def answering(*answers: httpx.Response) -> httpx.MockTransport:
+    """A transport under the true client that gives these answers in turn, the last one for ever."""
+    left = list(answers)
+    return httpx.MockTransport(lambda request: left.pop(0) if len(left) > 1 else left[0])
+
+
+def test_an_empty_body_is_a_failure_that_may_pass(opened: Callable[..., Opened]) -> None:
+    """What a PHP script that died sends, with status 200."""
+    shop = opened(transport=answering(httpx.Response(200, content=b" "), httpx.Response(200, content=b"[]")))
+    (day,) = shop.source.sales(MARCH_14, MARCH_14)
+    assert len(day.orders) == 0
+    assert [document.body for document in shop.raw] == [b" ", b"[]"]
+    shop = opened(transport=answering(httpx.Response(200)))
+    with pytest.raises(SourceUnreachable, match="answers with an empty body"):
+        list(shop.source.sales(MARCH_14, MARCH_14))
+
+
+def test_retry_after_is_obeyed_up_to_half_a_minute(opened: Callable[..., Opened]) -> None:
+    asked = [httpx.Response(429, headers={"Retry-After": value}) for value in ("7", "3600", "tomorrow")]
+    shop = opened(transport=answering(*asked, httpx.Response(200, content=b"[]")))
+    list(shop.source.sales(MARCH_14, MARCH_14))
+    assert shop.waits == [7.0, 30.0, 4.0]
+
+
+def test_a_redirect_is_not_followed(opened: Callable[..., Opened]) -> None:
+    """It could take the key to another host."""
+    shop = opened(transport=answering(httpx.Response(302, headers={"Location": "https://elsewhere.example/"})))
+    with pytest.raises(SourceRefused, match="answers 302"):
+        shop.source.reference()
+    assert len(shop.raw) == 1
 
 
 # --- failures that stay ----------------------------------------------------------------------------------------------
