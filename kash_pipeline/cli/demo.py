@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from kash_pipeline import pennylane
+from kash_pipeline.cli.console import console
 from kash_pipeline.cli.run import DAY, run_and_report
 from kash_pipeline.pennylane.errors import ConnectAgain
 from kash_pipeline.sandbox import local
@@ -36,21 +37,21 @@ def demo(data: str, first: datetime | None, last: datetime | None, rate_limit: b
     Run again: nothing to post. Exit codes are those of `kash-pipeline run`.
     """
     env = Environment.read()
-    console = Console()
+    out = console()
     with local.running(data, rate_limit=rate_limit) as served:
         shop = load_shop(served.shop_path)
         os.environ |= local.environment(shop, local.credentials(env.home)) | {"KASH_SHOP": str(served.shop_path)}
-        console.print(
+        out.print(
             f"till: {served.name}, {served.orders} orders with {served.order_lines} lines"
             f" ({served.source_rows} rows in the file)"
         )
         for reason, count in served.excluded.items():
-            console.print(f"  left out by rule: {count} rows: {reason}")
-        connect(shop, env, console)
+            out.print(f"  left out by rule: {count} rows: {reason}")
+        connect(shop, env, out)
         code = run_and_report(
             shop, env, first.date() if first else served.first, last.date() if last else served.last, verbose=verbose
         )
-    console.print(
+    out.print(
         "next: [bold]make demo[/bold] again (nothing to post), [bold]make ui[/bold] to look at it in Dagster,"
         " [bold]kash-pipeline --help[/bold] for the rest"
     )

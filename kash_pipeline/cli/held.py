@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
+from kash_pipeline.cli.console import console
 from kash_pipeline.settings import Environment, load_shop
 from kash_pipeline.warehouse import database, server, windows
 
@@ -28,16 +28,16 @@ def held(shop_path: Path | None) -> None:
     database.upgrade(engine)
     with engine.connect() as connection:
         frame = windows.read_days(connection, "held", shop.shop.id, date.min, date.max)
-    console = Console()
+    out = console()
     if frame.empty:
-        console.print(f"{shop.shop.name}: nothing is held")
+        out.print(f"{shop.shop.name}: nothing is held")
         return
     table = Table(title=f"{shop.shop.name}: {len(frame)} reasons hold {held_days(frame)} register-days")
     for name in ("business day", "register", "reason", "what", "next step"):
         table.add_column(name, overflow="fold")
     for row in frame.itertuples():
         table.add_row(f"{row.business_day:%Y-%m-%d}", row.register_id, row.reason, row.what, row.next_step)
-    console.print(table)
+    out.print(table)
     raise SystemExit(2)
 
 

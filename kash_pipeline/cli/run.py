@@ -18,6 +18,7 @@ from rich.table import Table
 
 from kash_pipeline import pennylane
 from kash_pipeline.cli import summary
+from kash_pipeline.cli.console import console
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
@@ -53,17 +54,17 @@ def run_and_report(shop: ShopFile, env: Environment, first: date, last: date, *,
     from kash_pipeline.defs.instance import open_instance
     from kash_pipeline.defs.runs import run_days
 
-    console = Console()
-    console.print(f"[bold]{shop.shop.name}[/bold]: {first} to {last}")
+    out = console()
+    out.print(f"[bold]{shop.shop.name}[/bold]: {first} to {last}")
     with ExitStack() as stack:
         instance = stack.enter_context(open_instance(env))
         engine = database.open_engine(server.database_url(env))
         stack.callback(engine.dispose)
         ledger = PublicationLedger(engine, shop.shop.id)
         before = _posted(ledger, first, last)
-        with _progress(console) as progress:
+        with _progress(out) as progress:
             result = run_days(shop, first, last, instance=instance, environment=env, progress=progress, verbose=verbose)
-        _print_stages(console, result.stages)
+        _print_stages(out, result.stages)
         for stage in result.stages:
             for problem in stage.problems:
                 where = f" ({problem.step})" if problem.step else ""
@@ -73,11 +74,11 @@ def run_and_report(shop: ShopFile, env: Environment, first: date, last: date, *,
         client = stack.enter_context(pennylane.connect(shop, engine, env)) if shop.pennylane and result.worked else None
         found = summary.read_summary(shop, engine, lake, client, first, last)
         posted = _posted(ledger, first, last) - before
-    summary.print_days(console, found)
+    summary.print_days(out, found)
     if len(found.rates):
-        summary.print_sums(console, found)
-    summary.print_held(console, found.held)
-    _print_outcome(console, shop, found, posted, worked=result.worked)
+        summary.print_sums(out, found)
+    summary.print_held(out, found.held)
+    _print_outcome(out, shop, found, posted, worked=result.worked)
     if not result.worked:
         return 1
     totals = found.days.sum()

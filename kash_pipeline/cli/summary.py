@@ -25,7 +25,6 @@ DAY_COLUMNS = (
     "orders",
     "order_lines",
     "entries",
-    "entry_lines",
     "posted",
     "waiting",
     "refused",
@@ -33,6 +32,7 @@ DAY_COLUMNS = (
     "differences",
     "difference_cents",
 )
+HEADINGS = {"order_lines": "lines", "difference_cents": "till differences"}
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,7 @@ def read_summary(
         ledger_lines = _ledger_lines(client, ledger, first, last)
     orders = _not_held(facts.orders, held)
     return Summary(
-        days=_days(
-            facts.orders, facts.order_lines, entries, lines, ledger.status_by_day(first, last), held, differences
-        ),
+        days=_days(facts.orders, facts.order_lines, entries, ledger.status_by_day(first, last), held, differences),
         rates=reconciliation.side_by_side(
             reconciliation.till_by_rate(
                 orders,
@@ -132,13 +130,10 @@ def _days(
     orders: pd.DataFrame,
     order_lines: pd.DataFrame,
     entries: pd.DataFrame,
-    lines: pd.DataFrame,
     status: pd.DataFrame,
     held: pd.DataFrame,
     differences: pd.DataFrame,
 ) -> pd.DataFrame:
-    day_of = orders.set_index(orders["order_id"].astype(str))["business_day"]
-    entry_day = entries.set_index("entry_key")["business_day"]
     states = status.pivot_table(index="business_day", columns="state", values="entries", aggfunc="sum").fillna(0)
 
     def state(*names: str) -> pd.Series:
@@ -146,9 +141,8 @@ def _days(
 
     columns: dict[str, pd.Series] = {
         "orders": orders.groupby("business_day", observed=True).size(),
-        "order_lines": order_lines["order_id"].astype(str).map(day_of).value_counts(),
+        "order_lines": _per_day(order_lines, orders, "order_id"),
         "entries": entries.groupby("business_day").size(),
-        "entry_lines": lines["entry_key"].map(entry_day).value_counts(),
         "posted": state("sent", "verified"),
         "waiting": state("ready", "sending", "held"),
         "refused": state("refused"),
@@ -158,6 +152,13 @@ def _days(
     }
     frame = pd.DataFrame({name: values.astype("Int64") for name, values in columns.items()})
     return frame.fillna(0).astype("int64").sort_index()
+
+
+def _per_day(rows: pd.DataFrame, heads: pd.DataFrame, key: str) -> pd.Series:
+    """Number of `rows` per business day of the head (order, entry) they belong to."""
+    # Plain text on both sides: categories of two files differ, and an empty frame has none.
+    days = heads[["business_day"]].assign(key=heads[key].astype(str))
+    return rows[[]].assign(key=rows[key].astype(str)).merge(days, on="key").groupby("business_day").size()
 
 
 def euros(cents: int) -> str:
@@ -174,9 +175,9 @@ def print_days(console: Console, summary: Summary) -> None:
     if by_month:
         frame = frame.groupby(frame.index.strftime("%Y-%m")).sum()
     table = Table(title=f"{'Months' if by_month else 'Business days'}: {len(frame)}")
-    table.add_column("month" if by_month else "business day")
+    table.add_column("month" if by_month else "business day", no_wrap=True)
     for name in DAY_COLUMNS:
-        table.add_column(name.replace("order_lines", "lines").replace("_cents", "").replace("_", " "), justify="right")
+        table.add_column(HEADINGS.get(name, name), justify="right")
     for index, row in frame.iterrows():
         label = index if by_month else f"{index:%Y-%m-%d}"
         table.add_row(str(label), *_cells(row))

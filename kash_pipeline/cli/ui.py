@@ -12,8 +12,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from kash_pipeline.cli.console import console
 from kash_pipeline.cli.demo import connect
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.sandbox import local
@@ -46,13 +46,13 @@ def ui(data: str, shop_path: Path | None, host: str, port: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _check_free(host, port)
     env = Environment.read()
-    console = Console()
+    out = console()
     with ExitStack() as stack:
         if shop_path is None:
             served = stack.enter_context(local.running(data))
             shop = load_shop(served.shop_path)
             os.environ |= local.environment(shop, local.credentials(env.home)) | {"KASH_SHOP": str(served.shop_path)}
-            connect(shop, env, console)
+            connect(shop, env, out)
         else:
             shop = load_shop(shop_path)
             os.environ["KASH_SHOP"] = str(shop_path.absolute())
@@ -67,13 +67,13 @@ def ui(data: str, shop_path: Path | None, host: str, port: int) -> None:
         ]
         child = subprocess.Popen(command, start_new_session=True)  # noqa: S603 our own command line, no shell
         stack.callback(_end, child)
-        console.print(
+        out.print(
             f"[bold]{shop.shop.name}[/bold]: Dagster's UI on http://{host}:{port} in some ten seconds; Ctrl-C stops"
         )
         try:
             code = child.wait()
         except KeyboardInterrupt:
-            console.print("stopping")
+            out.print("stopping")
             return
     raise UiError(f"dagster dev ended by itself with code {code}", next_step="read its messages above")
 
