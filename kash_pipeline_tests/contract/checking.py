@@ -230,8 +230,9 @@ class ContractChecked:
         query = scope["query_string"].decode("latin-1")
         self.checked += 1
         status = answer.get("status", 0)
-        # A body is read only once the caller is known and within the limit: without it nothing can be said of it.
-        whole = bool(sent) or status not in (401, 403, 429)
+        # A body is read only once the caller is known and within the limit, and not when a fault cut the connection
+        # (status 0) or answered in its place: without it nothing can be said of it.
+        whole = bool(sent) or (200 <= status < 500 and status not in (401, 403, 429))
         wrong = request_violation(self.name, method, path, query, _text(scope["headers"]), sent) if whole else None
         if wrong and not bad_request_expected:
             self.violations.append(f"request {method} {path}?{query[:200]}: {wrong}")
