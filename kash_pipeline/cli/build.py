@@ -81,7 +81,8 @@ def _period(entries: pd.DataFrame) -> str:
     if entries.empty:
         return "no entries"
     days = entries["business_day"]
-    return f"{days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}, {days.nunique()} days with entries"
+    count = days.nunique()
+    return f"{days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}, {count} day{'s' if count > 1 else ''} with entries"
 
 
 def _euros(cents: int) -> str:

@@ -45,6 +45,8 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet")
 REQUIRED = ("orders", "order_lines", "payment_methods", "registers")
 """Tables that must be there; of the others a missing one says "there are none of these facts"."""
 
+# A doubled ticket or payment concerns its register-day only: accounting/ holds it and the other days go on.
+_HELD_WHEN_REPEATED = ("orders", "payments")
 _UNITS = {"cents": "_cents", "bp": "_bp", "milli": "_milli"}
 _WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("order_lines", "nature"): NATURES,
@@ -120,12 +122,17 @@ def read_folder(path: Path | str, *, tables: Sequence[str] | None = None) -> Fac
         if table is not None:
             read[name] = table
     for name, table in read.items():
-        problems += _repeated_keys(name, table)
+        if name not in _HELD_WHEN_REPEATED:
+            problems += _repeated_keys(name, table)
     for child, key, parent in _PARENTS:
         # Where the parent table itself could not be read, all its rows would be missing: that is told already.
         told = parent in REQUIRED or any(problem.file.partition(".")[0] == parent for problem in problems)
         if child in read and (parent in read or not told):
             problems += _orphans(child, key, parent, read)
+    if "closings" in read:
+        problems += _closed_before_opened(read["closings"])
+    if "closing_counts" in read and "payment_methods" in read:
+        problems += _negative_cash(read["closing_counts"], read["payment_methods"])
     if problems:
         raise FilesError(folder, problems)
     return Facts(**{name: from_arrow(table.data, FACTS[name]) for name, table in read.items()})
@@ -383,6 +390,36 @@ def _orphans(child: str, key: str, parent: str, read: Mapping[str, _Read]) -> li
     ]
 
 
+def _closed_before_opened(closings: _Read) -> list[Problem]:
+    opened, closed = closings.data.column("opened_at"), closings.data.column("closed_at")
+    wrong = np.flatnonzero(pc.less(closed, opened).fill_null(False).to_numpy())
+    cure = "correct one of the two instants"
+    return [
+        Problem(closings.file, "is before opened_at", cure, closings.row_of(position), closings.named["closed_at"])
+        for position in wrong[:PER_COLUMN].tolist()
+    ]
+
+
+def _negative_cash(counts: _Read, methods: _Read) -> list[Problem]:
+    """A drawer cannot hold less than nothing; a card terminal's total can, on a day of refunds."""
+    kinds = dict(
+        zip(methods.data.column("method_id").to_pylist(), methods.data.column("kind").to_pylist(), strict=True)
+    )
+    cash = pa.array([method for method, kind in kinds.items() if kind == "cash"], pa.string())
+    counted = counts.data.column("counted_cents")
+    wrong = np.flatnonzero(pc.and_(pc.less(counted, 0), pc.is_in(counts.data.column("method_id"), cash)).to_numpy())
+    return [
+        Problem(
+            counts.file,
+            f"{cells.to_text(_one_array(counted.slice(position, 1)), 'cents')[0]} of cash was counted",
+            "what lies in a drawer is zero or more: write what was counted",
+            counts.row_of(position),
+            counts.named["counted_cents"],
+        )
+        for position in wrong[:PER_COLUMN].tolist()
+    ]
+
+
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)
@@ -540,7 +577,8 @@ class FilesSource:
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         facts = self._facts
         orders = facts.orders
-        day_of_order = pd.Series(orders["business_day"].to_numpy(), index=pd.Index(orders["order_id"]))
+        first_of_each = orders.drop_duplicates("order_id")
+        day_of_order = pd.Series(first_of_each["business_day"].to_numpy(), index=pd.Index(first_of_each["order_id"]))
         paid = facts.payments["order_id"].map(day_of_order).fillna(facts.payments["business_day"])
         by_day = _Days(
             {
