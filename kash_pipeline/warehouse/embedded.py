@@ -243,7 +243,12 @@ class _Server(PostgresServer):
             return False
 
     def _start_once(self, deadline: float) -> None:
-        options = f"-h '' -k {shlex.quote(str(self._socket_directory()))} -c max_connections=200"
+        socket_directory = self._socket_directory()
+        # No server of ours runs, and the directory is ours alone: a lock left there names a killed one. PostgreSQL
+        # itself would not start while that pid exists, and in a container without an init it stays, as a zombie.
+        for leftover in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock"):
+            (socket_directory / leftover).unlink(missing_ok=True)
+        options = f"-h '' -k {shlex.quote(str(socket_directory))} -c max_connections=200"
         seconds = max(1, int(deadline - time.monotonic()))
         try:
             pgexec(

@@ -98,9 +98,14 @@ def test_a_new_pair_is_durable_before_the_lock_is_left(store: TokenStore, engine
 
 def test_an_exception_changes_nothing(store: TokenStore) -> None:
     save(store)
-    with pytest.raises(ConnectionError), store.locked("shop") as row:
-        row.break_off("unreachable")
-        raise ConnectionError
+
+    def fail() -> None:
+        with store.locked("shop") as row:
+            row.break_off("unreachable")
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail()
     assert store.get("shop").pair == PAIR
 
 
