@@ -25,8 +25,8 @@ NIGHTLY = "nightly"
 
 DEPLOYMENTS = ("local", "staging", "production")
 
-# What runs by itself, by deployment (KASH_DEPLOYMENT). Elsewhere it stands in the UI, switched off. There is no default:
-# a name that is missing here is an error when the code is loaded. Only production sends to a ledger unasked.
+# What runs by itself, by deployment (KASH_DEPLOYMENT); elsewhere it stands in the UI, switched off. There is no
+# default: a name missing here is an error when the code is loaded. Only production sends to a ledger unasked.
 RUNS_IN: Mapping[str, frozenset[str]] = {
     "nightly": frozenset({"production"}),
     "hourly_reference": frozenset({"staging", "production"}),

@@ -99,9 +99,9 @@ def _sales(shop: ShopFile) -> dg.AssetsDefinition:
                     "order_vat": [day.order_vat for day in got],
                     ORDER_PAYMENTS: [day.payments for day in got],
                 }
-                _hold_month(frames, SALES)
+                month = _one_after_the_other(frames, SALES)
                 _hold_days(days, "orders", frames["orders"])
-                _write(lake, days, frames)
+                _write(lake, days, frames, month)
                 return [
                     Day(
                         day.day,
@@ -149,16 +149,14 @@ def _payments(shop: ShopFile) -> dg.AssetsDefinition:
             own = lake.read_days(ORDER_PAYMENTS, days[0], days[-1])
             month = _rows_of(pd.concat([own, elsewhere], ignore_index=True), days[0], days[-1])
             _hold_once(month)
-            by_day = _by_day(conform(month, PAYMENTS), days, PAYMENTS)
-            _hold_month({"payments": list(by_day.values())}, {"payments": PAYMENTS})
-            _write(lake, days, {"payments": list(by_day.values())})
+            month = conform(month.sort_values("business_day", kind="stable"), PAYMENTS)
+            hold_to_contract({"payments": (month, PAYMENTS)})
+            per_day = month.groupby(month["business_day"].dt.date)["amount_cents"].agg(["size", "sum"])
+            per_day = per_day.reindex(days, fill_value=0)
+            lake.write_days("payments", days, month, per_day["size"].tolist())
             return [
-                Day(
-                    day,
-                    len(frame),
-                    {"payments": len(frame), "takings_cents": int(frame["amount_cents"].sum())},
-                )
-                for day, frame in by_day.items()
+                Day(day, rows, {"payments": rows, "takings_cents": takings})
+                for day, rows, takings in zip(days, per_day["size"].tolist(), per_day["sum"].tolist(), strict=True)
             ]
 
         yield from run_by_month(context, key, one_month, progress=progress)
@@ -203,9 +201,9 @@ def _closings(shop: ShopFile) -> dg.AssetsDefinition:
                             rows.append(getattr(day, name))
                 else:
                     frames = {name: [empty(schema)] * len(days) for name, schema in TILL_CLOSED.items()}
-                _hold_month(frames, TILL_CLOSED)
+                month = _one_after_the_other(frames, TILL_CLOSED)
                 _hold_days(days, "closings", frames["closings"])
-                _write(lake, days, frames)
+                _write(lake, days, frames, month)
                 return [
                     Day(
                         day,
@@ -263,14 +261,13 @@ def _expected(days: Sequence[date], given: Iterable[_DayT]) -> Iterator[_DayT]:
         )
 
 
-def _hold_month(frames: Mapping[str, Sequence[pd.DataFrame]], schemas: Mapping[str, pa.DataFrameSchema]) -> None:
-    """Contract of a month: validating thirty days at once costs what three of them would."""
-    hold_to_contract(
-        {
-            name: (conform(pd.concat(days, ignore_index=True), schemas[name]), schemas[name])
-            for name, days in frames.items()
-        }
-    )
+def _one_after_the_other(
+    frames: Mapping[str, Sequence[pd.DataFrame]], schemas: Mapping[str, pa.DataFrameSchema]
+) -> dict[str, pd.DataFrame]:
+    """The days of a month as one frame per table, held to its contract: thirty days at once cost what three would."""
+    month = {name: conform(pd.concat(days, ignore_index=True), schemas[name]) for name, days in frames.items()}
+    hold_to_contract({name: (frame, schemas[name]) for name, frame in month.items()})
+    return month
 
 
 def _hold_days(days: Sequence[date], name: str, frames: Sequence[pd.DataFrame]) -> None:
@@ -285,19 +282,15 @@ def _hold_days(days: Sequence[date], name: str, frames: Sequence[pd.DataFrame]) 
             )
 
 
-def _write(lake: Lake, days: Sequence[date], frames: Mapping[str, Sequence[pd.DataFrame]]) -> None:
-    for at, day in enumerate(days):
-        for name, rows in frames.items():
-            lake.write_day(name, day, rows[at])
+def _write(
+    lake: Lake, days: Sequence[date], frames: Mapping[str, Sequence[pd.DataFrame]], month: Mapping[str, pd.DataFrame]
+) -> None:
+    for name, rows in frames.items():
+        lake.write_days(name, days, month[name], [len(frame) for frame in rows])
 
 
 def _rows_of(frame: pd.DataFrame, first: date, last: date) -> pd.DataFrame:
     return frame[frame["business_day"].between(pd.Timestamp(first), pd.Timestamp(last))]
-
-
-def _by_day(frame: pd.DataFrame, days: Sequence[date], schema: pa.DataFrameSchema) -> dict[date, pd.DataFrame]:
-    groups = {day.date(): rows.reset_index(drop=True) for day, rows in frame.groupby("business_day")}
-    return {day: groups.get(day, empty(schema)) for day in days}
 
 
 def _of_other_months(lake: Lake, first: date, last: date) -> pd.DataFrame:

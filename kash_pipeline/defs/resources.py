@@ -7,11 +7,13 @@ or a script passes its own instead. Secrets are named in the shop file or by Env
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import dagster as dg
 import sqlalchemy as sa
-from pydantic import PrivateAttr
+
+# Dagster's class for a resource that gives assets another object than itself; documented, but not exported by name.
+from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from kash_pipeline import pos
 from kash_pipeline.pos.port import Source
@@ -23,44 +25,43 @@ OpenTill: TypeAlias = Callable[[], AbstractContextManager[Source]]
 """Opens the till for the time of a step: reaching it is no condition for starting a run that does more."""
 
 
-class WarehouseResource(dg.ConfigurableResource, dg.IAttachDifferentObjectToOpContext):
+class WarehouseResource(ConfigurableResourceFactory[sa.Engine]):
     """The warehouse's engine with this version's tables. Without `url` the embedded server under `home` is started."""
 
     home: str
     url: str | None = None
-    _engine: sa.Engine = PrivateAttr()
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:  # noqa: ARG002 Dagster's signature
-        environment = Environment(home=Path(self.home), lake_url="", database_url=self.url, shop_path=Path())
-        self._engine = database.open_engine(server.database_url(environment))
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[sa.Engine]:
+        engine = self.create_resource(context)
         try:
-            database.upgrade(self._engine)
-            yield self
+            database.upgrade(engine)
+            yield engine
         finally:
-            self._engine.dispose()
+            engine.dispose()
 
-    def get_object_to_set_on_execution_context(self) -> sa.Engine:
-        return self._engine
+    def create_resource(self, context: dg.InitResourceContext) -> sa.Engine:
+        environment = Environment(home=Path(self.home), lake_url="", database_url=self.url, shop_path=Path())
+        return database.open_engine(server.database_url(environment))
 
 
-class LakeResource(dg.ConfigurableResource, dg.IAttachDifferentObjectToOpContext):
+class LakeResource(ConfigurableResourceFactory[Lake]):
     """The shop's part of the lake."""
 
     url: str
     shop_id: str
 
-    def get_object_to_set_on_execution_context(self) -> Lake:
+    def create_resource(self, context: dg.InitResourceContext) -> Lake:
         return Lake(self.url, self.shop_id)
 
 
-class TillResource(dg.ConfigurableResource, dg.IAttachDifferentObjectToOpContext):
+class TillResource(ConfigurableResourceFactory[OpenTill]):
     """The till named by [source] of the shop file; every raw answer is kept in the lake."""
 
     shop_path: str
     lake_url: str
 
-    def get_object_to_set_on_execution_context(self) -> OpenTill:
+    def create_resource(self, context: dg.InitResourceContext) -> OpenTill:
         shop = load_shop(self.shop_path)
         lake = Lake(self.lake_url, shop.shop.id)
         return lambda: pos.open_source(shop, keep=lake.keep)

@@ -45,7 +45,7 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class StageResult:
-    """One Dagster run. `figures` are the sums of what the days of each asset hold (`pos/sales` -> `gross_cents`, ...)."""
+    """One Dagster run. `figures`: sums over the days of each asset (`pos/sales` -> `gross_cents`)."""
 
     stage: str
     run_id: str
@@ -84,7 +84,7 @@ def run_days(
     verbose: bool = False,
     **resource_overrides: Any,
 ) -> DaysResult:
-    """Reference sync, facts, entries and marts, publishing, for `first..last`: one Dagster run each, one after the other.
+    """Reference sync, facts, entries and marts, publishing, for `first..last`: one Dagster run each, in this order.
 
     A shop without [pennylane] has no last stage. Failures are data (`StageResult.problems`), not exceptions.
     """

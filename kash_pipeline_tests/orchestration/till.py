@@ -15,7 +15,7 @@ import pandas as pd
 from kash_pipeline.defs.resources import OpenTill
 from kash_pipeline.pos.errors import SourceUnreachable
 from kash_pipeline.pos.port import Capabilities, DayOfClosings, DayOfSales, Source
-from kash_pipeline.schemas.columns import conform, empty
+from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import FACTS, REFERENCE, Facts
 from kash_pipeline.settings import ShopFile, shop_from
 
@@ -139,21 +139,16 @@ class MemoryTill(Source):
 
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         self.asked.append((first, last))
-        orders = _by(self.facts.orders, self.facts.orders["business_day"].dt.date)
         day_of = self.facts.orders.set_index("order_id")["business_day"].dt.date
         parts = {
             name: _by(frame, frame["order_id"].map(day_of))
-            for name in ("order_lines", "order_vat", "payments")
+            for name in ("orders", "order_lines", "order_vat", "payments")
             for frame in [getattr(self.facts, name)]
         }
         for day in days_between(first, last):
             if day in self.unreachable:
                 raise SourceUnreachable(f"no answer for {day}", next_step="try again later")
-            yield DayOfSales(
-                day,
-                orders.get(day, empty(FACTS["orders"])),
-                **{name: rows.get(day, empty(FACTS[name])) for name, rows in parts.items()},
-            )
+            yield DayOfSales(day, **{name: rows[day] for name, rows in parts.items() if day in rows})
 
     def closings(self, first: date, last: date) -> Iterator[DayOfClosings]:
         day_of = self.facts.closings.set_index("closing_id")["business_day"].dt.date
@@ -163,7 +158,7 @@ class MemoryTill(Source):
             "cash_movements": _by(self.facts.cash_movements, self.facts.cash_movements["business_day"].dt.date),
         }
         for day in days_between(first, last):
-            yield DayOfClosings(day, **{name: rows.get(day, empty(FACTS[name])) for name, rows in parts.items()})
+            yield DayOfClosings(day, **{name: rows[day] for name, rows in parts.items() if day in rows})
 
     def opener(self) -> OpenTill:
         @contextmanager
