@@ -24,7 +24,7 @@ from kash_pipeline.pos import cells
 from kash_pipeline.pos.errors import SourceChanged
 from kash_pipeline.pos.kash_api.days import business_days
 from kash_pipeline.schemas import facts
-from kash_pipeline.schemas.columns import arrow_schema, from_arrow
+from kash_pipeline.schemas.columns import arrow_schema, conform, from_arrow
 
 _log = logging.getLogger(__name__)
 
@@ -264,7 +264,7 @@ class Drift:
     def note(self, call: str, names: Iterable[str], what: str) -> None:
         seen = self.unknown.setdefault(call, set())
         for name in sorted(set(names) - seen):
-            _log.warning("%s: unknown %s %s; it stays in the raw answer and is not used", call, what, name)
+            _log.warning("%s: %s %s; it stays in the raw answer and is not used", call, what, name)
             seen.add(name)
 
 
@@ -285,7 +285,9 @@ def read(records: Any, shape: Shape, drift: Drift, *, call: str | None = None) -
         )
     if any(len(record) > len(shape.fields) for record in records):
         names: set[str] = set().union(*records)
-        drift.note(call, (f"{shape.what}.{name}" for name in names - {known.name for known in shape.fields}), "field")
+        drift.note(
+            call, (f"{shape.what}.{name}" for name in names - {known.name for known in shape.fields}), "unknown field"
+        )
     return {known.column: _column(records, known, shape, call) for known in shape.fields if known.column} | {
         "": [_column(records, known, shape, call) for known in shape.fields if not known.column]
     }
@@ -428,9 +430,28 @@ def payment_methods(body: Any, drift: Drift) -> pd.DataFrame:
     types = [name.removesuffix("_Refund") for name in columns["type"].to_pylist()]
     unknown = set(types) - set(METHOD_KIND)
     if unknown:
-        drift.note(PAYMENT_MODE.call, unknown, "type of payment method")
+        drift.note(PAYMENT_MODE.call, unknown, "unknown type of payment method")
     columns["kind"] = arrow.array([METHOD_KIND.get(name, "other") for name in types], arrow.string())
     return _frame(columns, facts.PAYMENT_METHODS)
+
+
+def vat_rates(body: Any, drift: Drift) -> pd.DataFrame:
+    """`schemas.facts.VAT_RATES`, one row per rate.
+
+    A till may list a rate twice, for goods and for services say. Lines tell the rate only, so these become one row; the
+    chapter is kept where they agree on it, else it is left out and reported.
+    """
+    frame = _frame(read(body, VAT, drift), facts.VAT_RATES)
+    one = frame.groupby("vat_rate_bp", as_index=False, sort=False).agg(
+        name=("name", lambda names: " / ".join(dict.fromkeys(names))),
+        chapter=("chapter", "first"),
+        chapters=("chapter", lambda chapters: chapters.nunique(dropna=False)),
+    )
+    torn = one["chapters"] > 1
+    if torn.any():
+        drift.note(VAT.call, one.loc[torn, "name"], "several accounting chapters for one rate:")
+        one["chapter"] = one["chapter"].mask(torn)
+    return conform(one, facts.VAT_RATES)
 
 
 def customers(body: Any, drift: Drift) -> pd.DataFrame:

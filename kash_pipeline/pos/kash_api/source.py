@@ -72,9 +72,9 @@ class KashApiSource:
     def reference(self) -> dict[str, pd.DataFrame]:
         """The six reference tables as they stand now."""
         drift = self._drift
-        return {
+        tables = {
             "payment_methods": mapping.payment_methods(self._list(mapping.PAYMENT_MODE), drift),
-            "vat_rates": mapping.plain(self._list(mapping.VAT), mapping.VAT, facts.VAT_RATES, drift),
+            "vat_rates": mapping.vat_rates(self._list(mapping.VAT), drift),
             "registers": mapping.plain(self._list(mapping.CASHBOX), mapping.CASHBOX, facts.REGISTERS, drift),
             "departments": mapping.plain(self._list(mapping.DEPARTMENT), mapping.DEPARTMENT, facts.DEPARTMENTS, drift),
             "department_groups": mapping.plain(
@@ -82,6 +82,10 @@ class KashApiSource:
             ),
             "customers": mapping.customers(self._list(mapping.CLIENT), drift),
         }
+        for name, frame in tables.items():
+            (key,) = (facts.REFERENCE[name].metadata or {})["unique"]
+            _unique(frame, key, name)
+        return tables
 
     def _list(self, shape: mapping.Shape) -> Any:
         return self._client.read(shape.call, {"format": "json"})
@@ -144,7 +148,7 @@ def _unique(frame: pd.DataFrame, key: str, call: str) -> None:
     twice = frame.loc[frame[key].duplicated(), key]
     if len(twice):
         raise SourceChanged(
-            f"{call}: {key.removesuffix('_id')} {twice.iloc[0]} is twice in one answer",
+            f"{call}: {key.removesuffix('_id')} {twice.iloc[0]} is there twice",
             next_step="look at the kept raw answer; nothing was replaced",
         )
 

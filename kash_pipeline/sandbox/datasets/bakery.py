@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kash_pipeline.sandbox.datasets import derive
-from kash_pipeline.sandbox.datasets.dataset import EXCLUDED_COLUMNS, Dataset, find_shop_file
+from kash_pipeline.sandbox.datasets.dataset import Dataset, find_shop_file, nothing_excluded
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import (
     CASH_MOVEMENTS,
@@ -175,7 +175,7 @@ def load(seed: int) -> Dataset:
         users=pd.DataFrame(
             [("1", "Administration", "administrator"), ("2", "Vente", "employee")], columns=["user_id", "name", "role"]
         ),
-        excluded=pd.DataFrame({name: [] for name in EXCLUDED_COLUMNS}),
+        excluded=nothing_excluded(),
         prices="tax_included",
         zone=ZONE,
         day_starts_at=DAY_STARTS_AT,

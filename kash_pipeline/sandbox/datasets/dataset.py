@@ -71,6 +71,12 @@ class Dataset:
         return frame[keep]
 
 
+def nothing_excluded() -> pd.DataFrame:
+    """`Dataset.excluded` of a set whose every line is a sale."""
+    frame = pd.DataFrame({name: pd.Series(dtype="str") for name in EXCLUDED_COLUMNS})
+    return frame.astype({"source_row": "int64", "amount_cents": "int64"})
+
+
 def find_shop_file(name: str) -> Path:
     """`shops/<name>` in the working directory, else in the repository this package lies in, else as a relative path."""
     relative = Path("shops") / name

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kash_pipeline.sandbox.datasets import derive
-from kash_pipeline.sandbox.datasets.dataset import EXCLUDED_COLUMNS, Dataset, find_shop_file
+from kash_pipeline.sandbox.datasets.dataset import Dataset, find_shop_file, nothing_excluded
 from kash_pipeline.sandbox.datasets.errors import DatasetError
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import (
@@ -140,7 +140,7 @@ def load(path: Path, seed: int) -> Dataset:
         facts=facts,
         items=items,
         users=pd.DataFrame([("1", "Administration", "administrator")], columns=["user_id", "name", "role"]),
-        excluded=pd.DataFrame({name: [] for name in EXCLUDED_COLUMNS}),
+        excluded=nothing_excluded(),
         prices="tax_included",
         zone=ZONE,
         day_starts_at=DAY_STARTS_AT,

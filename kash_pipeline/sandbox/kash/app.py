@@ -6,6 +6,7 @@ follow the publisher's documentation (contracts/kash-openapi.yaml). Where it is 
 PHP host gives; window bounds are both included and read with their offset. There are no writes.
 """
 
+import copy
 import csv
 import hmac
 import html
@@ -94,7 +95,7 @@ class _Service:
         if isinstance(body, Response):
             return body
         if switch.reshape is not None:
-            body = switch.reshape(script, body)
+            body = switch.reshape(script, copy.deepcopy(body))
         return Response(orjson.dumps(body), media_type="application/json")
 
     def _check_key(self, query: dict[str, str]) -> None:
