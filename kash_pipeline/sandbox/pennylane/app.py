@@ -187,6 +187,10 @@ class PennylaneSandbox(Starlette):
             for message in held:
                 await send(message)
             return None
+        if fault.kind == "expire_token":
+            token = _bearer(Request(scope))
+            if token:
+                await asyncio.to_thread(self.admin.expire_access_token, token)
         scope["state"]["fault"] = fault.kind
         return await super().__call__(scope, receive, send)
 
@@ -229,8 +233,7 @@ class PennylaneSandbox(Starlette):
                 raw = b"" if multipart else await request.body()
                 answer = await self._in_thread(
                     lambda connection: self._perform(connection, operation, handler, request, bearer, upload, raw, now),
-                    fault=request.state._state.get("fault", ""),
-                    bearer=bearer,
+                    fault=_fault(request),
                 )
             except Problem as problem:
                 return JsonResponse(problem.body, problem.status, headers)
@@ -267,16 +270,12 @@ class PennylaneSandbox(Starlette):
             )
         )
 
-    async def _in_thread(
-        self, work: Callable[[Connection], _Result], *, fault: str = "", bearer: str | None = None
-    ) -> _Result:
+    async def _in_thread(self, work: Callable[[Connection], _Result], *, fault: str = "") -> _Result:
         """`work` in one transaction, in a worker thread. Raises Problem, also for values PostgreSQL cannot hold."""
         if self._workers is None:
             self._workers = ThreadPoolExecutor(store.WORKERS, thread_name_prefix="pennylane-sandbox")
 
         def run() -> _Result:
-            if fault == "expire_token" and bearer:
-                self.admin.expire_access_token(bearer)
             try:
                 with self._engine.begin() as connection:
                     try:
@@ -325,7 +324,7 @@ class PennylaneSandbox(Starlette):
                 lambda connection: oauth.token(
                     connection, form, now, access_life=self._access_life, refresh_life=self._refresh_life
                 ),
-                fault=request.state._state.get("fault", ""),
+                fault=_fault(request),
             )
         except Problem as problem:
             return JsonResponse(_oauth_body(problem), problem.status, {"cache-control": "no-store"})
@@ -411,6 +410,11 @@ async def _cut(scope: Scope, receive: Receive) -> None:
     # The server would answer 500 for an app that returns without an answer; once it knows of the cut, it does not.
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _fault(request: Request) -> str:
+    """The fault that strikes inside the transaction of this request, if any."""
+    return str(request.scope["state"].get("fault", ""))
 
 
 def _bearer(request: Request) -> str | None:
