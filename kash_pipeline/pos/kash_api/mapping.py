@@ -288,9 +288,12 @@ def read(records: Any, shape: Shape, drift: Drift, *, call: str | None = None) -
         drift.note(
             call, (f"{shape.what}.{name}" for name in names - {known.name for known in shape.fields}), "unknown field"
         )
-    return {known.column: _column(records, known, shape, call) for known in shape.fields if known.column} | {
-        "": [_column(records, known, shape, call) for known in shape.fields if not known.column]
-    }
+    columns: Columns = {}
+    for known in shape.fields:
+        values = _column(records, known, shape, call)
+        if known.column:
+            columns[known.column] = values
+    return columns
 
 
 def _column(records: list[dict[str, Any]], known: Field, shape: Shape, call: str) -> Any:
