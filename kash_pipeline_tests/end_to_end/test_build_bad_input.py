@@ -232,6 +232,22 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
         add("closing_counts", "Z-9,cash,0.00,0.00"),
         ["closing_counts.csv, row 6, column closing_id: 'Z-9' is no closing"],
     ),
+    "cash counted below zero": (
+        change("closing_counts", "109.60,106.40", "109.60,-106.40"),
+        ["closing_counts.csv, row 2, column counted: -106.40 of cash was counted", "zero or more"],
+    ),
+    "closed before opened": (
+        change("closings", "2026-03-14T19:30:00+01:00", "2026-03-13T19:30:00+01:00"),
+        ["closings.csv, row 2, column closed_at: is before opened_at"],
+    ),
+    "a line twice": (
+        add("order_lines", "T6,2,Boîte de confiseries,1,20,10.40,,"),
+        ["order_lines.csv, row 16, column order_id, line_no: 'T6', 2 stood in row 15 already"],
+    ),
+    "a closing counted twice": (
+        add("closing_counts", "Z-C1-20260314,cash,109.60,106.40"),
+        ["closing_counts.csv, row 6, column closing_id, method_id: 'Z-C1-20260314', 'cash' stood in row 2"],
+    ),
     "a method twice": (
         add("payment_methods", "cash,Monnaie,cash,"),
         ["payment_methods.csv, row 8, column method_id: 'cash' stood in row 2 already"],
