@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -58,13 +58,14 @@ _threads = threading.RLock()
 _servers: dict[Path, "_Server"] = {}
 
 
-def url_of(data_directory: Path) -> str:
-    """URL of the embedded server of `data_directory`, started if it is not running. Raises ServerError."""
+def url_of(data_directory: Path, *, settings: Mapping[str, str] | None = None) -> str:
+    """URL of the embedded server of `data_directory`, started if it is not running; `settings` are of postgresql.conf
+    and hold for a server that this call starts. Raises ServerError."""
     pgdata = data_directory.absolute()
     with _threads:
         server = _servers.get(pgdata)
         if server is None:
-            server = _open(pgdata)
+            server = _open(pgdata, {"max_connections": "200", **(settings or {})})
             _servers[pgdata] = server
         elif not server.answers():
             with _told(pgdata), server.locked():
@@ -81,10 +82,10 @@ def stop(data_directory: Path) -> None:
             server.cleanup()
 
 
-def _open(pgdata: Path) -> "_Server":
+def _open(pgdata: Path, settings: Mapping[str, str]) -> "_Server":
     with _told(pgdata):
         pgdata.parent.mkdir(parents=True, exist_ok=True)
-        server = _Server(pgdata.parent.resolve() / pgdata.name)
+        server = _Server(pgdata.parent.resolve() / pgdata.name, settings)
         with server.locked():
             server.initialise()
             server.forget_the_dead()
@@ -123,8 +124,9 @@ def _log_tail(pgdata: Path, lines: int = 5) -> str:
 class _Server(PostgresServer):
     """The library's server with a lock per data directory and a start that survives what kills leave behind."""
 
-    def __init__(self, pgdata: Path) -> None:
+    def __init__(self, pgdata: Path, settings: Mapping[str, str]) -> None:
         super().__init__(pgdata, cleanup_mode="stop")
+        self._settings = settings
         # The library's lock is one file in the temporary directory for all users and servers of the machine: another
         # user's file could not be opened, and one project's slow start would hold up every other.
         self._lock = fasteners.InterProcessLock(pgdata.parent / f".{pgdata.name}.lock")
@@ -198,6 +200,14 @@ class _Server(PostgresServer):
         with suppress(OSError), self.locked():  # the directory may be gone by now
             self.forget_the_dead()
 
+    def _stop(self) -> None:
+        """The library's way to stop the server, at the end of its last user; the short socket directory goes too."""
+        super()._stop()
+        socket_directory = self._postmaster_info.socket_dir if self._postmaster_info else None
+        if socket_directory not in (None, self.pgdata):
+            with suppress(OSError):  # not empty or gone: somebody has started it again
+                socket_directory.rmdir()
+
     # --- starting -------------------------------------------------------------------------------------------
 
     def ensure_postgres_running(self) -> None:
@@ -248,7 +258,8 @@ class _Server(PostgresServer):
         # itself would not start while that pid exists, and in a container without an init it stays, as a zombie.
         for leftover in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock"):
             (socket_directory / leftover).unlink(missing_ok=True)
-        options = f"-h '' -k {shlex.quote(str(socket_directory))} -c max_connections=200"
+        settings = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in self._settings.items())
+        options = f"-h '' -k {shlex.quote(str(socket_directory))} {settings}"
         seconds = max(1, int(deadline - time.monotonic()))
         try:
             pgexec(
