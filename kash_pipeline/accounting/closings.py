@@ -27,7 +27,7 @@ from kash_pipeline.accounting.postings import (
     Remarks,
     Targets,
 )
-from kash_pipeline.accounting.window import NEVER, Window, day_series, to_date
+from kash_pipeline.accounting.window import NEVER, Window, day_series, stacked, to_date
 from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.schemas.facts import CASH_MOVEMENTS, CLOSINGS, MOVEMENT_KINDS
 
@@ -625,35 +625,17 @@ def _open_sessions(window: Window, calendar: Calendar, by_day: Cents) -> pd.Data
 def last_closings(window: Window, calendar: Calendar) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The last closing of each register after the window, and the cash movements since."""
     last: dict[int, int] = {int(window.closing_register[row]): row for row in calendar.rows.tolist()}
-    table, old = window.facts.closings, window.carry.closings
+    old = window.carry.closings
     kept = [window.registers.code(str(name)) not in last for name in old["register_id"]]
-    pieces = [piece for piece in (old[kept], table.iloc[sorted(last.values())]) if len(piece)]
-    closings = (
-        conform(pd.concat([_plain(piece) for piece in pieces], ignore_index=True), CLOSINGS).sort_values(
-            "register_id", ignore_index=True
-        )
-        if pieces
-        else empty(CLOSINGS)
-    )
-    moves = [
-        piece
-        for piece in (
-            window.carry.cash_movements,
-            window.facts.cash_movements.iloc[np.flatnonzero(window.is_inside_movement)],
-        )
-        if len(piece)
-    ]
-    if not moves or closings.empty:
+    closings = stacked([old[kept], window.facts.closings.iloc[sorted(last.values())]], CLOSINGS)
+    closings = closings.sort_values("register_id", ignore_index=True)
+    inside = window.facts.cash_movements.iloc[np.flatnonzero(window.is_inside_movement)]
+    movements = stacked([window.carry.cash_movements, inside], CASH_MOVEMENTS)
+    if closings.empty or movements.empty:
         return closings, empty(CASH_MOVEMENTS)
-    movements = conform(pd.concat([_plain(piece) for piece in moves], ignore_index=True), CASH_MOVEMENTS)
     closed_at = dict(zip(closings["register_id"], instants(closings["closed_at"]).tolist(), strict=True))
     since = [
         at > closed_at.get(register, NEVER)
         for register, at in zip(movements["register_id"], instants(movements["moved_at"]).tolist(), strict=True)
     ]
     return closings, movements[since].sort_values(["business_day", "movement_id"], ignore_index=True)
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    coded = [name for name in frame.columns if isinstance(frame[name].dtype, pd.CategoricalDtype)]
-    return frame.astype(dict.fromkeys(coded, "str"))

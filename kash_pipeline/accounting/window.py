@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kash_pipeline.accounting.carry import OPEN_ORDERS, OPEN_PAYMENTS, Carry
 from kash_pipeline.accounting.codes import Codes, Finder, Names, day_numbers, shared_codes
 from kash_pipeline.accounting.money import Cents, add_into
-from kash_pipeline.schemas.columns import conform
+from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.schemas.facts import Facts
 
 Mask = NDArray[np.bool_]
@@ -281,6 +281,8 @@ def _settle(window: Window) -> Codes:
     """
     orders, payments = window.orders, window.payments
     size = len(orders)
+    if size == 0:
+        return np.zeros(0, np.int64)
     named = orders.customer >= 0
     # A named customer's order "paid" on account is still owed.
     with_order = payments.inside & (payments.order >= 0)
@@ -362,7 +364,7 @@ def open_orders_after(window: Window) -> tuple[pd.DataFrame, pd.DataFrame]:
     still[: len(facts.orders)] &= orders.inside[: len(facts.orders)]
     fresh, old = np.flatnonzero(still[: len(facts.orders)]), np.flatnonzero(still[len(facts.orders) :])
     columns = list(OPEN_ORDERS.columns)
-    open_orders = _concat([window.carry.orders.iloc[old], facts.orders.iloc[fresh][columns]], OPEN_ORDERS)
+    open_orders = stacked([window.carry.orders.iloc[old], facts.orders.iloc[fresh][columns]], OPEN_ORDERS)
 
     # A payment stays as long as its order has not swallowed it by being settled.
     named = orders.customer >= 0
@@ -376,7 +378,7 @@ def open_orders_after(window: Window) -> tuple[pd.DataFrame, pd.DataFrame]:
     carried_known = window.carried_payment_order >= 0
     carried_done = np.zeros(len(window.carried_payment_day), np.bool_)
     carried_done[carried_known] = window.settled[window.carried_payment_order[carried_known]] != NEVER
-    open_payments = _concat(
+    open_payments = stacked(
         [
             window.carry.payments.iloc[np.flatnonzero(~carried_done)],
             facts.payments.iloc[np.flatnonzero(keep)][list(OPEN_PAYMENTS.columns)],
@@ -389,13 +391,15 @@ def open_orders_after(window: Window) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def _concat(frames: list[pd.DataFrame], schema: Any) -> pd.DataFrame:
+def stacked(frames: list[pd.DataFrame], schema: Any) -> pd.DataFrame:
     """Rows one under the other, text as plain text whatever the inputs had."""
-    plain = [
-        frame.astype({name: "str" for name in frame.columns if isinstance(frame[name].dtype, pd.CategoricalDtype)})
-        for frame in frames
-        if len(frame)
-    ]
-    if not plain:
-        return conform(frames[0].iloc[:0], schema)
-    return conform(pd.concat(plain, ignore_index=True), schema)
+    filled = [plain_text(frame) for frame in frames if len(frame)]
+    if not filled:
+        return empty(schema)
+    return conform(filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True), schema)
+
+
+def plain_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Dictionary-coded text as plain text."""
+    coded = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
+    return frame.astype(dict.fromkeys(coded, "str")) if coded else frame

@@ -144,19 +144,22 @@ def conform(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
             values = pd.Series([None] * len(frame), index=frame.index, dtype=object)
         else:
             values = frame[name]
+        # A column that already has its type is taken as it is: most frames come from ourselves.
         if kind == "text":
-            if not isinstance(values.dtype, pd.CategoricalDtype):
+            if not isinstance(values.dtype, pd.CategoricalDtype) and values.dtype != "str":
                 values = (
                     values.astype("str")
                     if not values.isna().all()
                     else values.astype(object).astype("str").where(values.notna())
                 )
         elif kind == "day":
-            values = values.astype(DAY_DTYPE)
+            values = values if values.dtype == DAY_DTYPE else values.astype(DAY_DTYPE)
         elif kind == "instant":
-            values = pd.to_datetime(values, utc=True).astype(INSTANT_DTYPE)
+            if values.dtype != INSTANT_DTYPE:
+                values = pd.to_datetime(values, utc=True).astype(INSTANT_DTYPE)
         else:
-            values = values.astype("Int64" if column.nullable else "int64")
+            target = "Int64" if column.nullable else "int64"
+            values = values if values.dtype == target else values.astype(target)
         out[name] = values
     return pd.DataFrame(out, index=frame.index).reset_index(drop=True)
 
