@@ -4,7 +4,8 @@
 auth's. Nothing here decides what the books say: that is accounting/.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -27,6 +28,7 @@ def connect(
     *,
     pacing: Pacing | None = None,
     timeout: httpx.Timeout | float = TIMEOUT,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[PennylaneClient]:
     """A client for the shop's company: OAuth connection or company API token, pace shared by all processes.
 
@@ -43,7 +45,9 @@ def connect(
         tokens = OAuthConnection(shop, TokenStore.open(engine, env.home), server)
         bucket = bucket_of(section.url, shop.shop.id)
     try:
-        with PennylaneClient(section.url, tokens, pacing or SharedPacing(engine, bucket), timeout=timeout) as client:
+        with PennylaneClient(
+            section.url, tokens, pacing or SharedPacing(engine, bucket), timeout=timeout, sleep=sleep
+        ) as client:
             yield client
     finally:
         server.close()

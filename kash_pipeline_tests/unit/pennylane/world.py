@@ -4,8 +4,9 @@ Only setting the scene and comparing the two ledgers belongs here.
 """
 
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -68,8 +69,11 @@ class World:
         return PublicationLedger(self.engine, self.shop.shop.id)
 
     @contextmanager
-    def client(self, pacing: Pacing | None = None, timeout: float = 10.0) -> Iterator[PennylaneClient]:
-        with connect(self.shop, self.engine, self.env, pacing=pacing or NoPacing(), timeout=timeout) as client:
+    def client(
+        self, pacing: Pacing | None = None, timeout: float = 10.0, sleep: Callable[[float], None] = time.sleep
+    ) -> Iterator[PennylaneClient]:
+        paced = pacing or NoPacing()
+        with connect(self.shop, self.engine, self.env, pacing=paced, timeout=timeout, sleep=sleep) as client:
             yield client
 
     def publisher(self, client: PennylaneClient, **changes: Any) -> Publisher:
