@@ -14,8 +14,9 @@ from kash_pipeline.defs.daily import no_progress
 from kash_pipeline.defs.jobs import runs_by_itself, schedules, shop_jobs
 from kash_pipeline.defs.marts import mart_assets
 from kash_pipeline.defs.pos import pos_assets
+from kash_pipeline.defs.publishing import publishing_assets
 from kash_pipeline.defs.reference import reference_assets
-from kash_pipeline.defs.resources import LakeResource, TillResource, WarehouseResource
+from kash_pipeline.defs.resources import LakeResource, PennylaneResource, TillResource, WarehouseResource
 from kash_pipeline.defs.sensors import publication_sensor
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse.sql_models import load_project
@@ -27,7 +28,8 @@ def build_definitions(
     """Assets, checks, jobs, schedules and sensors of one shop.
 
     `environment` says where state lives (default: the process's environment variables). A resource is replaced by
-    naming it: `warehouse` (an Engine), `lake` (a Lake), `till` (a function that opens a Source), `progress`.
+    naming it: `warehouse` (an Engine), `lake` (a Lake), `till` and `pennylane` (functions that open a Source and a
+    PennylaneClient), `progress`.
     Raises SettingsError for an unknown deployment, SqlModelError for a broken dbt_like_sql/.
     """
     where = environment or Environment.read()
@@ -35,6 +37,7 @@ def build_definitions(
         "warehouse": WarehouseResource(home=str(where.home), url=_database_url(where)),
         "lake": LakeResource(url=where.lake_url, shop_id=shop.shop.id),
         "till": TillResource(shop_path=str(shop.path), lake_url=where.lake_url),
+        "pennylane": PennylaneResource(shop_path=str(shop.path), home=str(where.home)),
         "progress": no_progress,
     } | resource_overrides
     sensors = []
@@ -48,6 +51,7 @@ def build_definitions(
             reference_assets(shop),
             *pos_assets(shop),
             *accounting_assets(shop),
+            *publishing_assets(shop),
             *mart_assets(shop, load_project()),
         ],
         jobs=shop_jobs(shop),

@@ -28,7 +28,7 @@ SAMPLE = 20
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with an asset's name (`pos/sales`), days done and days asked for, after every month."""
 
-StepEvents: TypeAlias = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
+StepEvents: TypeAlias = Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]
 
 
 def no_progress(_asset: str, _done: int, _asked: int) -> None:
@@ -85,13 +85,15 @@ def run_by_month(
     work: Callable[[list[date]], Sequence[Day]],
     *,
     progress: Progress = no_progress,
+    contract: bool = True,
     checks: Callable[[], Iterable[dg.AssetCheckResult]] = tuple,
     notes: Callable[[], Mapping[str, dg.MetadataValue]] = dict,
 ) -> StepEvents:
     """The body of a daily asset: `work` does one month, given its days, and says what each of them holds.
 
-    Ends with the contract check, `checks`, and the materialization of every day with its own figures. When a month
-    fails, the days before it are recorded at once and the failure names the day from which to go on.
+    Ends with the contract check (of an asset that has one: `contract`), `checks`, and the materialization of every
+    day with its own figures. When a month fails, the days before it are recorded at once and the log names the day
+    from which to go on.
     """
     name = "/".join(key.path[1:])
     asked = len(context.partition_keys)
@@ -116,7 +118,8 @@ def run_by_month(
         context.add_asset_metadata({ROW_COUNT: day.rows, **day.figures}, partition_key=day.day.isoformat())
     said = ", ".join(f"{figure} {total:,}" for figure, total in totals.items())
     context.log.info("%s: %d days, %s to %s: %s", name, len(done), done[0].day, done[-1].day, said)
-    yield dg.AssetCheckResult(check_name=CONTRACT, passed=True, metadata={"rows": sum(day.rows for day in done)})
+    if contract:
+        yield dg.AssetCheckResult(check_name=CONTRACT, passed=True, metadata={"rows": sum(day.rows for day in done)})
     yield from checks()
     yield dg.MaterializeResult(metadata=dict(notes()))
 

@@ -4,17 +4,16 @@ Only where Dagster keeps its records belongs here; which PostgreSQL that is, is 
 """
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
-import psutil
 
 from kash_pipeline.settings import Environment
 from kash_pipeline.warehouse import database, server
+from kash_pipeline.warehouse.ledger import owner_alive
 
 EVENT_BATCH_SIZE = 1000
 """Materializations written at once: a year's backfill takes 0.4 of the time (performance notes, section 1)."""
@@ -57,22 +56,6 @@ def open_instance(environment: Environment) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def this_process() -> str:
-    """Names this process beyond the reuse of its pid."""
-    return f"{socket.gethostname()}:{os.getpid()}:{int(psutil.Process().create_time())}"
-
-
-def _lives(owner: str) -> bool:
-    """Whether the process of a tag still runs; one of another machine is taken to."""
-    host, pid, start = owner.rsplit(":", 2)
-    if host != socket.gethostname():
-        return True
-    try:
-        return int(psutil.Process(int(pid)).create_time()) == int(start)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def end_killed_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs whose process is gone as failed, and give back their places in pools; their ids.
 
@@ -82,7 +65,7 @@ def end_killed_runs(instance: dg.DagsterInstance) -> list[str]:
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED])
     for run in instance.get_runs(filters):
         owner = run.tags.get(OWNER_TAG)
-        if owner and not _lives(owner):
+        if owner and owner_alive(owner) is False:
             instance.report_run_failed(run, "The process that executed this run was killed.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             ended.append(run.run_id)

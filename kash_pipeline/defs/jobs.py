@@ -79,7 +79,10 @@ def shop_jobs(shop: ShopFile) -> "list[UnresolvedAssetJobDefinition]":
             reference | (remote - published),
             "Reads the till's reference data and brings PennyLane's journals, accounts and customers in step.",
         )
-        selections[PUBLISH] = (published | ledger_marts, "Sends what is ready on the days asked for and reads it back.")
+        selections[PUBLISH] = (
+            remote | ledger_marts,
+            "Brings PennyLane's journals, accounts and customers in step, sends what is ready and reads it back.",
+        )
     selections[NIGHTLY] = (everything, "Everything for the days asked for; every night for the day before.")
     return [
         dg.define_asset_job(

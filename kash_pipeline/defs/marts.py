@@ -4,12 +4,12 @@ Only the wiring belongs here: what a figure means is in the SQL file, loading an
 warehouse/sql_models.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 import sqlalchemy as sa
 
-from kash_pipeline.defs.daily import as_failure, table
+from kash_pipeline.defs.daily import StepEvents, as_failure, table
 from kash_pipeline.defs.table_schema import model_schema
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.settings import ShopFile
@@ -61,7 +61,7 @@ def _asset(shop: ShopFile, project: SqlProject, model: SqlModel) -> dg.AssetsDef
         },
         check_specs=[dg.AssetCheckSpec(test.name, asset=key, description=test.description) for test in model.tests],
     )
-    def build(warehouse: dg.ResourceParam[sa.Engine]) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+    def build(warehouse: dg.ResourceParam[sa.Engine]) -> StepEvents:
         try:
             with warehouse.begin() as connection:
                 rows = build_model(connection, project, model.name)

@@ -4,14 +4,13 @@ Only reading them in one set of calls and keeping them in the lake belongs here;
 what a method or a rate means for the books is the chart's business (accounting/).
 """
 
-from collections.abc import Iterator
 from hashlib import sha256
 
 import dagster as dg
 import pandas as pd
 import pandera.pandas as pa
 
-from kash_pipeline.defs.daily import as_failure, hold_to_contract
+from kash_pipeline.defs.daily import StepEvents, as_failure, hold_to_contract
 from kash_pipeline.defs.resources import OpenTill
 from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
@@ -54,7 +53,7 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
     @dg.multi_asset(name=f"{shop.shop.id}__reference", specs=specs)
     def reference(
         context: dg.AssetExecutionContext, till: dg.ResourceParam[OpenTill], lake: dg.ResourceParam[Lake]
-    ) -> Iterator[dg.MaterializeResult]:
+    ) -> StepEvents:
         try:
             with till() as source:
                 tables = source.reference()

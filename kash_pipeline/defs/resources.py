@@ -15,14 +15,18 @@ import sqlalchemy as sa
 # Dagster's class for a resource that gives assets another object than itself; documented, but not exported by name.
 from dagster._config.pythonic_config import ConfigurableResourceFactory
 
-from kash_pipeline import pos
-from kash_pipeline.pos.port import Source
+from kash_pipeline import pennylane, pos
+from kash_pipeline.pennylane.client import PennylaneClient
+from kash_pipeline.pos.port import RawDocument, Source
 from kash_pipeline.settings import Environment, load_shop
 from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.lake import Lake
 
 OpenTill: TypeAlias = Callable[[], AbstractContextManager[Source]]
 """Opens the till for the time of a step: reaching it is no condition for starting a run that does more."""
+
+OpenPennylane: TypeAlias = Callable[[sa.Engine], AbstractContextManager[PennylaneClient]]
+"""Opens a client of the shop's company for the time of a step: facts and entries do without PennyLane."""
 
 
 class WarehouseResource(ConfigurableResourceFactory[sa.Engine]):
@@ -64,4 +68,20 @@ class TillResource(ConfigurableResourceFactory[OpenTill]):
     def create_resource(self, context: dg.InitResourceContext) -> OpenTill:
         shop = load_shop(self.shop_path)
         lake = Lake(self.lake_url, shop.shop.id)
-        return lambda: pos.open_source(shop, keep=lake.keep)
+
+        def keep(document: RawDocument) -> None:
+            lake.keep(document)
+
+        return lambda: pos.open_source(shop, keep=keep)
+
+
+class PennylaneResource(ConfigurableResourceFactory[OpenPennylane]):
+    """The company that the shop is connected to; its secrets are those the shop file names."""
+
+    shop_path: str
+    home: str
+
+    def create_resource(self, context: dg.InitResourceContext) -> OpenPennylane:
+        shop = load_shop(self.shop_path)
+        environment = Environment(home=Path(self.home), lake_url="", database_url=None, shop_path=Path(self.shop_path))
+        return lambda engine: pennylane.connect(shop, engine, environment)

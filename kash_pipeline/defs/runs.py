@@ -13,9 +13,11 @@ from typing import Any
 import dagster as dg
 
 from kash_pipeline.defs.daily import ROW_COUNT, no_progress
-from kash_pipeline.defs.instance import OWNER_TAG, this_process
+from kash_pipeline.defs.instance import OWNER_TAG
 from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, PUBLISH, REFERENCE_SYNC, range_tags
+from kash_pipeline.defs.reference import TABLES, reference_key
 from kash_pipeline.settings import Environment, ShopFile
+from kash_pipeline.warehouse.ledger import this_process
 
 STAGES = {"reference": REFERENCE_SYNC, "facts": EXTRACT, "entries": BUILD_ENTRIES, "publish": PUBLISH}
 """Stages in their order, and the job of each."""
@@ -103,7 +105,7 @@ def run_days(
     for now in stages:
         if now == "publish" and not shop.pennylane:
             continue
-        result = _run_stage(definitions, now, first, last, instance, verbose=verbose)
+        result = _run_stage(shop, definitions, now, first, last, instance, verbose=verbose)
         results.append(result)
         if not result.worked:
             break
@@ -111,13 +113,22 @@ def run_days(
 
 
 def _run_stage(
-    definitions: dg.Definitions, stage: str, first: date, last: date, instance: dg.DagsterInstance, *, verbose: bool
+    shop: ShopFile,
+    definitions: dg.Definitions,
+    stage: str,
+    first: date,
+    last: date,
+    instance: dg.DagsterInstance,
+    *,
+    verbose: bool,
 ) -> StageResult:
     job = definitions.resolve_job_def(STAGES[stage])
     tags = {OWNER_TAG: this_process()} | (range_tags(first, last) if job.partitions_def else {})
     started = time.monotonic()
     result = job.execute_in_process(
         instance=instance,
+        # Not PennyLane's side: a PennyLane that does not answer must not keep facts and entries from being made.
+        asset_selection=[reference_key(shop, name) for name in TABLES] if stage == "reference" else None,
         raise_on_error=False,
         tags=tags,
         run_config={"loggers": {"console": {"config": {"log_level": "INFO" if verbose else "CRITICAL"}}}},

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from kash_pipeline.defs.jobs import PUBLISH, publishing_jobs, range_tags
 from kash_pipeline.settings import ShopFile
-from kash_pipeline.warehouse.ledger import PublicationLedger, ReadyDay
+from kash_pipeline.warehouse.ledger import PublicationLedger, ReadyDay, owner_alive
 
 MAX_DAYS = 92
 """Days of one publishing run: at two registers and five requests a second it lasts about five minutes."""
@@ -79,7 +79,8 @@ def publication_sensor(shop: ShopFile, default_status: dg.DefaultSensorStatus) -
     def publish_when_ready(
         context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[sa.Engine]
     ) -> dg.SensorResult | dg.SkipReason:
-        ready = PublicationLedger(warehouse, shop.shop.id).ready_days()
+        ledger = PublicationLedger(warehouse, shop.shop.id)
+        ready = ledger.ready_days() or left_behind(ledger)
         decision = due(ready, busy=publishing_is_under_way(context.instance))
         if not decision.due:
             return dg.SkipReason(decision.reason)
@@ -90,6 +91,15 @@ def publication_sensor(shop: ShopFile, default_status: dg.DefaultSensorStatus) -
         )
 
     return publish_when_ready
+
+
+def left_behind(ledger: PublicationLedger) -> list[ReadyDay]:
+    """Days with entries that a publisher was sending when it died: a run has to look whether they arrived."""
+    return [
+        ReadyDay(intent.row.business_day, 1, intent.row.attempts, f"{intent.row.key} {intent.row.sending_at}")
+        for intent in ledger.doubtful()
+        if owner_alive(intent.row.owner) is False
+    ][:1]
 
 
 def publishing_is_under_way(instance: dg.DagsterInstance) -> bool:

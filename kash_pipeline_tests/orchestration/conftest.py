@@ -1,4 +1,4 @@
-"""What the orchestration tests stand on: a warehouse, a lake, an ephemeral Dagster instance, and one way to run a job."""
+"""What the orchestration tests stand on: a warehouse, a lake, an ephemeral Dagster instance, one way to run a job."""
 
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from kash_pipeline.defs.jobs import range_tags
 from kash_pipeline.definitions import build_definitions
+from kash_pipeline.defs.jobs import range_tags
 from kash_pipeline.settings import Environment, ShopFile
 from kash_pipeline.warehouse import database
 from kash_pipeline.warehouse.lake import Lake
