@@ -161,6 +161,33 @@ class SourceSection(_Strict):
     closings_script: str | None = None
     # Business days asked for in one call; no limit is documented, so answers are kept small.
     window_days: int = Field(default=7, ge=1, le=366)
+    # How the answers are written and how the server reads dates; `kash-pipeline kash probe` names both.
+    dialect: Literal["english", "french", "nested"] = "english"
+    time_rule: Literal["utc", "local"] = "utc"
+    # Where the list of orders has no lines and payments: one getOrder.php per new or changed order, so many at once.
+    order_detail: StrictBool = False
+    parallel: int = Field(default=4, ge=1, le=16)
+    # Days read again every night: offline sales arrive late, value dates may lie in the past.
+    look_back_days: int = Field(default=35, ge=0, le=366)
+    # Orders held against the daily report per rate and method, and further forms of it kept as evidence.
+    control_totals: StrictBool = False
+    evidence: tuple[Literal["CSV", "PDF"], ...] = ()
+    # A number missing in the sequence of orders holds its day: Kash.click documents a sequence without gaps.
+    number_gaps: Literal["hold", "ignore"] = "hold"
+    # Closings pushed by Kash.click's webhook, for a shop with one register: the event names none.
+    closings_from_webhook: StrictBool = False
+    webhook_secret_env: EnvName = "KASH_WEBHOOK_SECRET"
+    # Raw answers are vouchers: ten years (Code de commerce, art. L123-22), six at least (LPF, art. L102 B).
+    raw_years: int = Field(default=10, ge=6, le=100)
+    # kash_accounting_csv and kash_fec: rate (percent) of a sales account, where an order has several rates.
+    rates_by_account: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("rates_by_account")
+    @classmethod
+    def _percentages(cls, value: dict[str, str]) -> dict[str, str]:
+        for rate in value.values():
+            rate_to_bp(rate)
+        return value
 
     @model_validator(mode="after")
     def _has_a_place(self) -> "SourceSection":
@@ -254,9 +281,14 @@ class ShopFile(_Strict):
         return ZoneInfo(self.shop.timezone)
 
     def source_path(self) -> Path:
-        """`[source] path`, taken relative to the shop file."""
+        """`[source] path`, taken relative to the shop file. Not for a URL, which `source_url` gives."""
         relative = Path(self.source.path or "")
         return relative if relative.is_absolute() or self.path is None else self.path.parent / relative
+
+    def source_url(self) -> str | None:
+        """`[source] path` where it is a URL (`s3://...`); None for a path."""
+        path = self.source.path or ""
+        return path if "://" in path else None
 
     def fiscal_year_of(self, day: date) -> tuple[date, date]:
         """First and last day of the fiscal year that holds `day`."""
