@@ -11,7 +11,7 @@ Only starting and handing over belongs here; tests of the sandbox itself are in 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,29 +63,26 @@ class PennylaneHandle:
         )
 
 
+@contextmanager
+def pennylane_served(database_url: str, **options: Any) -> Iterator[PennylaneHandle]:
+    """A PennyLane sandbox with the given options of `create_app`, for the time of the block.
+
+    At its end the server stops, and AssertionError says which request or answer broke the contract.
+    """
+    engine = sa.create_engine(sa.make_url(database_url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    options.setdefault("clients", {CLIENT_ID: (CLIENT_SECRET, (REDIRECT_URI,))})
+    app = pennylane.create_app(engine, **options)
+    contract = ContractChecked(app)
+    with serving(contract) as url:
+        yield PennylaneHandle(url, app, contract, engine, app.admin.company_token())
+    contract.assert_kept()
+
+
 @pytest.fixture
 def make_pennylane_sandbox(database_url: str) -> Iterator[Callable[..., PennylaneHandle]]:
-    """A function that serves a PennyLane sandbox with the given options of `create_app`, on this test's database.
-
-    At the end of the test the servers stop, and the test fails if a request or an answer broke the contract.
-    """
+    """A function that serves a PennyLane sandbox as `pennylane_served` does, until the end of the test."""
     with ExitStack() as stack:
-        made: list[PennylaneHandle] = []
-
-        def make(**options: Any) -> PennylaneHandle:
-            url = sa.make_url(database_url).set(drivername="postgresql+psycopg")
-            engine = sa.create_engine(url, poolclass=NullPool)
-            options.setdefault("clients", {CLIENT_ID: (CLIENT_SECRET, (REDIRECT_URI,))})
-            app = pennylane.create_app(engine, **options)
-            contract = ContractChecked(app)
-            served = stack.enter_context(serving(contract))
-            made.append(PennylaneHandle(served, app, contract, engine, app.admin.company_token()))
-            return made[-1]
-
-        yield make
-    for handle in made:
-        handle.app.close()
-        handle.contract.assert_kept()
+        yield lambda **options: stack.enter_context(pennylane_served(database_url, **options))
 
 
 @pytest.fixture
