@@ -640,7 +640,15 @@ class PublicationLedger:
                 *(entry[name] for name in _CONTENT_HEADER),
                 *(line[item.name].label(f"line_{item.name}") for item in fields(Line)),
             )
-            .join_from(ENTRIES, ENTRY_LINES, sa.and_(entry.shop_id == line.shop_id, entry.entry_key == line.entry_key))
+            .join_from(
+                ENTRIES,
+                ENTRY_LINES,
+                sa.and_(
+                    entry.shop_id == line.shop_id,
+                    entry.business_day == line.business_day,
+                    entry.entry_key == line.entry_key,
+                ),
+            )
             .where(entry.shop_id == self.shop_id, entry.entry_key == sa.any_(sa.bindparam("keys")))
             .order_by(entry.entry_key, line.line_no)
         )

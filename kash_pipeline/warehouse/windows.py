@@ -45,7 +45,7 @@ def replace_entries(
 ) -> dict[str, int]:
     """Replace what the books say of `days`, in the caller's transaction; rows written, by table.
 
-    Raises LoadError when a line has no entry, or for the reasons of `replace_days`.
+    Raises LoadError when a line has no entry or comes twice, or for the reasons of `replace_days`.
     """
     window = list(days)
     days_by_key = pd.Series(entries["business_day"].to_numpy(), index=entries["entry_key"].astype("str"))
@@ -53,6 +53,10 @@ def replace_entries(
     if business_day.isna().any():
         orphan = entry_lines["entry_key"][business_day.isna().to_numpy()].iloc[0]
         raise LoadError(f"line of entry {orphan} without that entry", next_step="report this: the build is at fault")
+    twice = entry_lines.duplicated(["entry_key", "line_no"])
+    if twice.any():
+        key, line_no = entry_lines.loc[twice, ["entry_key", "line_no"]].iloc[0]
+        raise LoadError(f"line {line_no} of entry {key} comes twice", next_step="report this: the build is at fault")
     lines = entry_lines.assign(business_day=business_day.to_numpy())
     return {
         "entries": replace_days(connection, "entries", shop_id, window, entries),
@@ -165,7 +169,13 @@ def read_days(connection: sa.Connection, table: str, shop_id: str, first: date, 
         shop=sql.Literal(shop_id),
         first=sql.Literal(first),
         last=sql.Literal(last),
-        order=sql.SQL(", ").join(map(sql.Identifier, order)),
+        # Byte by byte, as in pandas and in the keys' indexes, whatever the server's locale.
+        order=sql.SQL(", ").join(
+            sql.SQL('{} collate "C"').format(sql.Identifier(name))
+            if isinstance(target.c[name].type, sa.Text)
+            else sql.Identifier(name)
+            for name in order
+        ),
     )
     types = arrow_schema(schema)
     out = io.BytesIO()

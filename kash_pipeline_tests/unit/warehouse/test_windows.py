@@ -1,5 +1,6 @@
 """Replacing and reading days: never doubled, never lost, types as declared."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pandas as pd
@@ -76,6 +77,30 @@ def test_a_line_without_its_entry_is_refused(engine: sa.Engine) -> None:
             held=empty(schemas.HELD),
             notices=empty(schemas.NOTICES),
         )
+
+
+def test_a_line_that_comes_twice_is_refused(engine: sa.Engine) -> None:
+    frame = entries(("A", MONDAY, 1))
+    doubled = pd.concat([lines_of(frame), lines_of(frame)], ignore_index=True)
+    with engine.begin() as connection, pytest.raises(LoadError, match="line 1 of entry A comes twice"):
+        windows.replace_entries(
+            connection,
+            "shop",
+            [MONDAY],
+            entries=frame,
+            entry_lines=doubled,
+            held=empty(schemas.HELD),
+            notices=empty(schemas.NOTICES),
+        )
+
+
+def test_writers_of_the_same_day_take_turns(engine: sa.Engine) -> None:
+    """Without the lock both delete what was there and both insert."""
+    frame = entries(*[(f"E{n}", MONDAY, n + 1) for n in range(50)])
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: replace(engine, [MONDAY], frame), range(8)))
+    assert len(read(engine, "entries")) == 50
+    assert len(read(engine, "entry_lines")) == 100
 
 
 def test_dictionary_coded_text_is_accepted(engine: sa.Engine) -> None:

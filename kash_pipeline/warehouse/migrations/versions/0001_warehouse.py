@@ -12,11 +12,11 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table('entries',
-    sa.Column('shop_id', sa.Text(), nullable=False),
-    sa.Column('entry_key', sa.Text(), nullable=False),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
+    sa.Column('entry_key', sa.Text(collation='C'), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
     sa.Column('business_day', sa.Date(), nullable=False),
-    sa.Column('register_id', sa.Text(), nullable=False),
+    sa.Column('register_id', sa.Text(collation='C'), nullable=False),
     sa.Column('journal', sa.Text(), nullable=False),
     sa.Column('date', sa.Date(), nullable=False),
     sa.Column('label', sa.Text(), nullable=False),
@@ -30,8 +30,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f('entries_shop_id_business_day_ix'), 'entries', ['shop_id', 'business_day'], unique=False, schema='kash')
     op.create_table('entry_lines',
-    sa.Column('shop_id', sa.Text(), nullable=False),
-    sa.Column('entry_key', sa.Text(), nullable=False),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
+    sa.Column('entry_key', sa.Text(collation='C'), nullable=False),
     sa.Column('line_no', sa.BigInteger(), nullable=False),
     sa.Column('account', sa.Text(), nullable=False),
     sa.Column('customer_id', sa.Text(), nullable=True),
@@ -42,14 +42,13 @@ def upgrade() -> None:
     sa.Column('label', sa.Text(), nullable=False),
     sa.Column('business_day', sa.Date(), nullable=False, comment='That of the entry: a window of days is replaced and summed without a join.'),
     sa.CheckConstraint('(debit_cents > 0) <> (credit_cents > 0)', name=op.f('entry_lines_one_side_ck')),
-    sa.PrimaryKeyConstraint('shop_id', 'entry_key', 'line_no', name=op.f('entry_lines_pk')),
     schema='kash'
     )
-    op.create_index(op.f('entry_lines_shop_id_business_day_ix'), 'entry_lines', ['shop_id', 'business_day'], unique=False, schema='kash')
+    op.create_index(op.f('entry_lines_business_day_ix'), 'entry_lines', ['business_day'], unique=False, schema='kash')
     op.create_table('held',
-    sa.Column('shop_id', sa.Text(), nullable=False),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
     sa.Column('business_day', sa.Date(), nullable=False),
-    sa.Column('register_id', sa.Text(), nullable=False),
+    sa.Column('register_id', sa.Text(collation='C'), nullable=False),
     sa.Column('reason', sa.Text(), nullable=False),
     sa.Column('what', sa.Text(), nullable=False),
     sa.Column('next_step', sa.Text(), nullable=False),
@@ -57,9 +56,9 @@ def upgrade() -> None:
     )
     op.create_index(op.f('held_shop_id_business_day_ix'), 'held', ['shop_id', 'business_day'], unique=False, schema='kash')
     op.create_table('notices',
-    sa.Column('shop_id', sa.Text(), nullable=False),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
     sa.Column('business_day', sa.Date(), nullable=False),
-    sa.Column('register_id', sa.Text(), nullable=False),
+    sa.Column('register_id', sa.Text(collation='C'), nullable=False),
     sa.Column('code', sa.Text(), nullable=False),
     sa.Column('what', sa.Text(), nullable=False),
     sa.Column('amount_cents', sa.BigInteger(), nullable=False),
@@ -81,7 +80,7 @@ def upgrade() -> None:
     schema='kash'
     )
     op.create_table('pennylane_accounts',
-    sa.Column('shop_id', sa.Text(), nullable=False),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
     sa.Column('company_id', sa.BigInteger(), nullable=False),
     sa.Column('id', sa.BigInteger(), nullable=False),
     sa.Column('number', sa.Text(), nullable=False, comment='One number may have several ids, one per VAT rate.'),
@@ -97,7 +96,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f('pennylane_accounts_shop_id_company_id_number_ix'), 'pennylane_accounts', ['shop_id', 'company_id', 'number'], unique=False, schema='kash')
     op.create_table('pennylane_customers',
-    sa.Column('shop_id', sa.Text(), nullable=False),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
     sa.Column('company_id', sa.BigInteger(), nullable=False),
     sa.Column('customer_id', sa.Text(), nullable=False, comment="The till's id."),
     sa.Column('remote_id', sa.BigInteger(), nullable=False),
@@ -110,7 +109,7 @@ def upgrade() -> None:
     schema='kash'
     )
     op.create_table('pennylane_fiscal_years',
-    sa.Column('shop_id', sa.Text(), nullable=False),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
     sa.Column('company_id', sa.BigInteger(), nullable=False),
     sa.Column('id', sa.BigInteger(), nullable=False),
     sa.Column('start', sa.Date(), nullable=False),
@@ -121,7 +120,7 @@ def upgrade() -> None:
     schema='kash'
     )
     op.create_table('pennylane_journals',
-    sa.Column('shop_id', sa.Text(), nullable=False),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
     sa.Column('company_id', sa.BigInteger(), nullable=False),
     sa.Column('id', sa.BigInteger(), nullable=False),
     sa.Column('code', sa.Text(), nullable=False),
@@ -133,14 +132,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f('pennylane_journals_shop_id_company_id_code_ix'), 'pennylane_journals', ['shop_id', 'company_id', 'code'], unique=False, schema='kash')
     op.create_table('publication',
-    sa.Column('shop_id', sa.Text(), nullable=False),
-    sa.Column('key', sa.Text(), nullable=False, comment='Piece number in PennyLane: the entry key, or that of a correction.'),
-    sa.Column('base_key', sa.Text(), nullable=False, comment='Key of the built entry; a correction belongs to one.'),
+    sa.Column('shop_id', sa.Text(collation='C'), nullable=False),
+    sa.Column('key', sa.Text(collation='C'), nullable=False, comment='Piece number in PennyLane: the entry key, or that of a correction.'),
+    sa.Column('base_key', sa.Text(collation='C'), nullable=False, comment='Key of the built entry; a correction belongs to one.'),
     sa.Column('role', sa.Text(), nullable=False),
     sa.Column('revision', sa.Integer(), server_default='0', nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
     sa.Column('business_day', sa.Date(), nullable=False),
-    sa.Column('register_id', sa.Text(), nullable=False),
+    sa.Column('register_id', sa.Text(collation='C'), nullable=False),
     sa.Column('journal', sa.Text(), nullable=False),
     sa.Column('date', sa.Date(), nullable=False),
     sa.Column('label', sa.Text(), nullable=False),
@@ -201,7 +200,7 @@ def downgrade() -> None:
     op.drop_table('notices', schema='kash')
     op.drop_index(op.f('held_shop_id_business_day_ix'), table_name='held', schema='kash')
     op.drop_table('held', schema='kash')
-    op.drop_index(op.f('entry_lines_shop_id_business_day_ix'), table_name='entry_lines', schema='kash')
+    op.drop_index(op.f('entry_lines_business_day_ix'), table_name='entry_lines', schema='kash')
     op.drop_table('entry_lines', schema='kash')
     op.drop_index(op.f('entries_shop_id_business_day_ix'), table_name='entries', schema='kash')
     op.drop_table('entries', schema='kash')
