@@ -341,14 +341,18 @@ class Turn:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self._session = self._backend()
 
     def still_mine(self) -> bool:
         """Ask before every POST: a session that was cut has lost the turn, and another publisher may have it."""
         try:
-            self._connection.execute(sa.text("select 1"))
+            # SQLAlchemy opens a new session in place of a lost one, without the lock: it has another pid.
+            return self._backend() == self._session
         except DBAPIError:
             return False
-        return True
+
+    def _backend(self) -> int:
+        return int(self._connection.execute(sa.text("select pg_backend_pid()")).scalar_one())
 
 
 class PublicationLedger:
@@ -689,7 +693,7 @@ class PublicationLedger:
     def verified(self, *keys: str) -> None:
         """Read back from PennyLane and found equal."""
         with self._engine.begin() as connection:
-            for key in keys:
+            for key in sorted(keys):  # in the order in which `sync` locks them
                 row = self._update(
                     connection,
                     _P.key == key,
