@@ -25,7 +25,7 @@ import psutil  # type: ignore[import-untyped]
 import pyarrow as arrow
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from kash_pipeline.warehouse.errors import LedgerBusy, LedgerError
 from kash_pipeline.warehouse.tables import ENTRIES, ENTRY_LINES, PUBLICATION
@@ -348,7 +348,7 @@ class Turn:
         try:
             # SQLAlchemy opens a new session in place of a lost one, without the lock: it has another pid.
             return self._backend() == self._session
-        except DBAPIError:
+        except SQLAlchemyError:
             return False
 
     def _backend(self) -> int:
@@ -568,7 +568,7 @@ class PublicationLedger:
             lock = {"class": _TURN_LOCK, "shop": self.shop_id}
             try:
                 connection.execute(sa.text("select pg_advisory_lock(:class, hashtext(:shop))"), lock)
-            except sa.exc.OperationalError as error:
+            except OperationalError as error:
                 raise LedgerBusy(
                     f"another process is publishing for {self.shop_id}", next_step="wait until it has finished"
                 ) from error
