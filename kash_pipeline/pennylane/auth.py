@@ -31,6 +31,7 @@ from kash_pipeline.pennylane.errors import (
     AnswerChanged,
     ConnectAgain,
     PennylaneError,
+    Refused,
     StateMismatch,
     error_of,
     error_of_transport,
@@ -203,7 +204,8 @@ class OAuthServer:
             token = ask(self._client())
         except OAuth2Error as error:
             if error.error == "invalid_client":
-                raise ConnectAgain(
+                # Ours to mend in the environment: the pair itself is as good as before.
+                raise Refused(
                     "PennyLane does not know our application (invalid_client)",
                     next_step=f"check {self._section.client_id_env} and {self._section.client_secret_env}",
                 ) from None
