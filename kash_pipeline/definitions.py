@@ -5,6 +5,7 @@ nothing: the shop file is read when Dagster asks for `defs`, a database when a r
 """
 
 import os
+import warnings
 from typing import Any
 
 import dagster as dg
@@ -46,14 +47,18 @@ def build_definitions(
         sensors.append(
             publication_sensor(shop, dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED)
         )
-    return dg.Definitions(
-        assets=[
+    with warnings.catch_warnings():
+        # BackfillPolicy is marked as beta; we rely on it knowingly, and on a pinned version.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        assets = [
             reference_assets(shop),
             *pos_assets(shop),
             *accounting_assets(shop),
             *publishing_assets(shop),
             *mart_assets(shop, load_project()),
-        ],
+        ]
+    return dg.Definitions(
+        assets=assets,
         jobs=shop_jobs(shop),
         schedules=schedules(shop, where.deployment),
         sensors=sensors,

@@ -49,6 +49,10 @@ CARRIED = {
 }
 
 
+NEEDED = ("payment_methods", "registers")
+"""Reference data that every till has; entries built without it would hold every day, for the wrong reason."""
+
+
 def entries_key(shop: ShopFile) -> dg.AssetKey:
     return dg.AssetKey([shop.shop.id, "accounting", "entries"])
 
@@ -98,6 +102,8 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
         proof = _Proof()
         first = date.fromisoformat(min(context.partition_keys))
         try:
+            for name in NEEDED:
+                lake.read_reference(name)  # raises for what was never read: without it every day would be held
             carry = accounting.carry_before(_earlier(lake, first), shop, first)
         except KashPipelineError as error:
             raise as_failure(error) from error

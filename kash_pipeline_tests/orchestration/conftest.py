@@ -12,19 +12,10 @@ import sqlalchemy as sa
 from kash_pipeline.definitions import build_definitions
 from kash_pipeline.defs.jobs import range_tags
 from kash_pipeline.settings import Environment, ShopFile
-from kash_pipeline.warehouse import database
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline_tests.orchestration.till import MemoryTill
 
 Run = Callable[..., dg.ExecuteInProcessResult]
-
-
-@pytest.fixture
-def warehouse(database_url: str) -> Iterator[sa.Engine]:
-    engine = database.open_engine(database_url)
-    database.upgrade(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -39,7 +30,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def run(warehouse: sa.Engine, lake: Lake, instance: dg.DagsterInstance, tmp_path: Path) -> Run:
+def run(engine: sa.Engine, lake: Lake, instance: dg.DagsterInstance, tmp_path: Path) -> Run:
     """`run(job, shop, till, first, last)`: one Dagster run over these days with real bodies."""
     environment = Environment(tmp_path, str(tmp_path / "lake"), None, tmp_path / "shop.toml")
 
@@ -47,7 +38,7 @@ def run(warehouse: sa.Engine, lake: Lake, instance: dg.DagsterInstance, tmp_path
         job: str, shop: ShopFile, till: MemoryTill, first: date, last: date, **resources: Any
     ) -> dg.ExecuteInProcessResult:
         definitions = build_definitions(
-            shop, environment=environment, warehouse=warehouse, lake=lake, till=till.opener(), **resources
+            shop, environment=environment, warehouse=engine, lake=lake, till=till.opener(), **resources
         )
         resolved = definitions.resolve_job_def(job)
         return resolved.execute_in_process(

@@ -1,6 +1,5 @@
 """When things run: the publication decision as a table of cases, nightly days across clock changes, partitions."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from itertools import takewhile
 from zoneinfo import ZoneInfo
@@ -14,7 +13,6 @@ from kash_pipeline.defs.jobs import NIGHTLY, PUBLISH, REFERENCE_SYNC, RUNS_IN, r
 from kash_pipeline.defs.partitions import business_days, by_month, yesterday
 from kash_pipeline.defs.sensors import due, publication_sensor, publishing_is_under_way
 from kash_pipeline.errors import SettingsError
-from kash_pipeline.warehouse import database
 from kash_pipeline.warehouse.ledger import ReadyDay
 from kash_pipeline_tests.orchestration.till import make_shop
 
@@ -69,14 +67,6 @@ def test_days_given_up_are_named() -> None:
     decision = due(ready("2026-03-01", attempts=3), busy=False)
     assert decision.given_up == [date(2026, 3, 1)]
     assert "wait for a person" in decision.reason
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = database.open_engine(database_url)
-    database.upgrade(engine)
-    yield engine
-    engine.dispose()
 
 
 def _ledger_row(key: str, day: str, state: str) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from kash_pipeline.warehouse import database
 from kash_pipeline.warehouse.sql_models import (
     SqlModelError,
     SqlProject,
@@ -111,16 +110,13 @@ BREAKING = {
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[sa.Connection]:
-    engine = database.open_engine(database_url)
-    database.upgrade(engine)
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
     with engine.begin() as opened:
         opened.exec_driver_sql(ROWS)
         for name in PROJECT.models:
             build_model(opened, PROJECT, name)
     with engine.connect() as opened:
         yield opened
-    engine.dispose()
 
 
 def _rows(connection: sa.Connection, sql: str) -> list[tuple[object, ...]]:
