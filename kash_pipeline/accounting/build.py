@@ -15,6 +15,7 @@ from kash_pipeline.accounting.chart import Chart
 from kash_pipeline.accounting.closings import (
     Calendar,
     clearing_postings,
+    closing_chain,
     difference_postings,
     last_closings,
     movement_postings,
@@ -104,15 +105,16 @@ def build(
         place = _places(window)
         sales.sequence = place
         payments.sequence = _payment_places(window, place)
+    chain = closing_chain(window, calendar)
     batches = [
         sales,
         payments,
         movement_postings(window, chart, targets),
         clearing.batch,
-        *difference_postings(window, chart, targets, calendar, methods),
+        *difference_postings(window, chart, targets, methods, chain),
     ]
     open_item_notices(window, remarks)
-    sessions = z_notices(window, calendar, remarks)
+    sessions = z_notices(window, calendar, chain, remarks)
     entries, entry_lines, _ = assemble(Assembly(window, chart, targets, batches, remarks))
     return BuildResult(
         entries,
@@ -154,7 +156,7 @@ def _carry_at(facts: Facts, shop: ShopFile, start: int) -> Carry:
     calendar = Calendar.of(window)
     chart = Chart(shop, facts)
     clearing = clearing_postings(window, chart, Targets(), calendar, by_closing=False)
-    sessions = z_notices(window, calendar, Remarks())
+    sessions = z_notices(window, calendar, closing_chain(window, calendar), Remarks())
     return _carry_after(window, calendar, clearing.uncleared, sessions.frame)
 
 

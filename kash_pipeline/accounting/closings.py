@@ -251,16 +251,70 @@ def _uncleared(window: Window, left: list[tuple[str, Codes, Codes, Cents]]) -> p
     return conform(sums[sums["amount_cents"] != 0], UNCLEARED)
 
 
+# -- one closing after another ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A closing as the next one looks back on it; None and UNKNOWN_INSTANT where the till does not say."""
+
+    row: int
+    register: int
+    opened_at: int
+    closed_at: int
+    opening_float: int | None
+    closing_float: int | None
+    total: int | None
+    perpetual: int | None
+
+
+Chain = list[tuple[Closed | None, Closed]]
+"""Closings of a window, each behind the one before it on its register."""
+
+
+def _closed(table: pd.DataFrame, register: Codes, rows: list[int]) -> list[Closed]:
+    part = table.iloc[rows]
+
+    def cents(name: str) -> list[int | None]:
+        values, missing = part[name].fillna(0).to_numpy(np.int64).tolist(), part[name].isna().tolist()
+        return [None if unknown else value for value, unknown in zip(values, missing, strict=True)]
+
+    return [
+        Closed(*fields)
+        for fields in zip(
+            rows,
+            register[rows].tolist(),
+            instants(part["opened_at"]).tolist(),
+            instants(part["closed_at"]).tolist(),
+            cents("opening_float_cents"),
+            cents("closing_float_cents"),
+            cents("total_cents"),
+            cents("perpetual_total_cents"),
+            strict=True,
+        )
+    ]
+
+
+def closing_chain(window: Window, calendar: Calendar) -> Chain:
+    """Each closing of the window behind the one before it on the same register, if there is one."""
+    carried = window.carry.closings
+    register = np.array([window.registers.code(str(name)) for name in carried["register_id"]], np.int64)
+    before = {item.register: item for item in _closed(carried, register, list(range(len(carried))))}
+    chain = []
+    for item in _closed(window.facts.closings, window.closing_register, calendar.rows.tolist()):
+        chain.append((before.get(item.register), item))
+        before[item.register] = item
+    return chain
+
+
 # -- differences -----------------------------------------------------------------------------------------------------
 
 
-def difference_postings(
-    window: Window, chart: Chart, targets: Targets, calendar: Calendar, methods: Codes
-) -> list[Batch]:
+def difference_postings(window: Window, chart: Chart, targets: Targets, methods: Codes, chain: Chain) -> list[Batch]:
     """Counted against expected, per method and closing; the float found against the float left. Never netted."""
     return [
         _counted(window, chart, targets, methods),
-        _floats(window, chart, targets, calendar),
+        _floats(window, chart, targets, chain),
     ]
 
 
@@ -311,31 +365,25 @@ def _counted(window: Window, chart: Chart, targets: Targets, methods: Codes) -> 
     return Batch("D", "closing", *collected.arrays(), ids, label, own_entries=True)
 
 
-def _floats(window: Window, chart: Chart, targets: Targets, calendar: Calendar) -> Batch:
+def _floats(window: Window, chart: Chart, targets: Targets, chain: Chain) -> Batch:
     """Cash found at opening against cash left at the closing before, movements in between taken into account."""
     table = window.facts.closings
-    chain = _closing_chain(window, calendar)
     collected = Collector()
     words = "Ecart de fonds de caisse à l'ouverture"
     drawer = short = over = -1
-    for previous, row in chain:
-        left, found, opened_at = (
-            previous.closing_float,
-            _known(table["opening_float_cents"], row),
-            instants(table["opened_at"].iloc[row : row + 1])[0],
-        )
-        if left is None or found is None:
+    for previous, item in chain:
+        if previous is None or previous.closing_float is None or item.opening_float is None:
             continue
-        moved = 0 if opened_at == UNKNOWN_INSTANT else _moved_between(window, previous, int(opened_at))
-        difference = found - left - moved
+        moved = 0 if item.opened_at == UNKNOWN_INSTANT else _moved_between(window, previous, item.opened_at)
+        difference = item.opening_float - previous.closing_float - moved
         if difference == 0:
             continue
         if drawer < 0:
             drawer = cash_target(chart, targets)
             short, over = _loss_and_gain(chart, targets, words)
-        at = slice(row, row + 1)
+        at = slice(item.row, item.row + 1)
         group = window.group(window.closing_day[at], window.closing_register[at])
-        unit, amount = np.array([row]), np.array([difference])
+        unit, amount = np.array([item.row]), np.array([difference])
         collected.add(group, unit, drawer, amount)
         collected.add(group, unit, short if difference < 0 else over, -amount)
 
@@ -350,52 +398,7 @@ def cash_target(chart: Chart, targets: Targets) -> int:
     return targets.add(RANK_METHOD, chart.cash(), debit_label="Entrée d'espèces", credit_label="Sortie d'espèces")
 
 
-@dataclass(frozen=True)
-class _Closed:
-    """What a closing left behind."""
-
-    register: int
-    closed_at: int
-    closing_float: int | None
-    perpetual: int | None
-
-
-def _known(series: pd.Series, row: int) -> int | None:
-    value = series.iloc[row]
-    return None if pd.isna(value) else int(value)
-
-
-def _closing_chain(window: Window, calendar: Calendar) -> list[tuple[_Closed, int]]:
-    """Each closing of the window with the one before it on the same register, if there is one."""
-    table = window.facts.closings
-    before: dict[int, _Closed] = {}
-    carried = window.carry.closings
-    for row in range(len(carried)):
-        register = window.registers.code(str(carried["register_id"].iloc[row]))
-        before[register] = _Closed(
-            register,
-            int(instants(carried["closed_at"].iloc[row : row + 1])[0]),
-            _known(carried["closing_float_cents"], row),
-            _known(carried["perpetual_total_cents"], row),
-        )
-    closed_at = instants(table["closed_at"])
-    floats = table["closing_float_cents"].astype(object).tolist()
-    perpetual = table["perpetual_total_cents"].astype(object).tolist()
-    chain = []
-    for row in calendar.rows.tolist():
-        register = int(window.closing_register[row])
-        if register in before:
-            chain.append((before[register], row))
-        before[register] = _Closed(
-            register,
-            int(closed_at[row]),
-            None if pd.isna(floats[row]) else int(floats[row]),
-            None if pd.isna(perpetual[row]) else int(perpetual[row]),
-        )
-    return chain
-
-
-def _moved_between(window: Window, previous: _Closed, opened_at: int) -> int:
+def _moved_between(window: Window, previous: Closed, opened_at: int) -> int:
     total = 0
     for table, register in (
         (window.facts.cash_movements, window.movement_register),
@@ -498,7 +501,7 @@ class Sessions:
     frame: pd.DataFrame
 
 
-def z_notices(window: Window, calendar: Calendar, remarks: Remarks) -> Sessions:
+def z_notices(window: Window, calendar: Calendar, chain: Chain, remarks: Remarks) -> Sessions:
     """Z totals against orders, with what explains each euro: orders not paid, payments of other orders.
 
     A Z may count orders (value date) or money (payment date). Notices: z_total_differs (Z less orders), then
@@ -526,28 +529,24 @@ def z_notices(window: Window, calendar: Calendar, remarks: Remarks) -> Sessions:
     active[order_group] = True
     active[payment_group] = True
 
-    table = window.facts.closings
-    total = table["total_cents"].astype(object).tolist()
     z_of_group: dict[int, int | None] = {}
-    for row, group in zip(calendar.rows.tolist(), calendar.group.tolist(), strict=True):
+    for (_, item), group in zip(chain, calendar.group.tolist(), strict=True):
         so_far = z_of_group.get(group, 0)
-        z_of_group[group] = None if so_far is None or pd.isna(total[row]) else so_far + int(total[row])
+        z_of_group[group] = None if so_far is None or item.total is None else so_far + item.total
 
-    running = [np.zeros((registers, 3), np.int64)]
+    since = np.zeros((registers, 3), np.int64)
     carried = window.carry.sessions
     for row in range(len(carried)):
         register = window.registers.code(str(carried["register_id"].iloc[row]))
-        running[0][register] += [
+        since[register] += [
             int(carried[name].iloc[row]) for name in ("orders_cents", "same_day_cents", "payments_cents")
         ]
-    since = running[0]
     by_day = np.stack([recorded, same, taken], axis=1).reshape(days, registers, 3)
+    closed = (calendar.last_row >= 0).reshape(days, registers)
     for day in range(days):
         since = since + by_day[day]
-        for register in range(registers):
+        for register in np.flatnonzero(closed[day]).tolist():
             group = day * registers + register
-            if calendar.last_row[group] < 0:
-                continue
             _compare(remarks, group, z_of_group[group], since[register].tolist())
             since[register] = 0
     for group in np.flatnonzero(active & (calendar.last_row < 0)).tolist():
@@ -557,18 +556,16 @@ def z_notices(window: Window, calendar: Calendar, remarks: Remarks) -> Sessions:
             f"register {window.register_of(group)} has sales or payments and no closing that day",
             int(recorded[group]),
         )
-    perpetual = table["perpetual_total_cents"].astype(object).tolist()
-    for previous, row in _closing_chain(window, calendar):
-        if previous.perpetual is None or pd.isna(perpetual[row]) or pd.isna(total[row]):
+    for (previous, item), group in zip(chain, calendar.group.tolist(), strict=True):
+        if previous is None or previous.perpetual is None or item.perpetual is None or item.total is None:
             continue
-        gap = int(perpetual[row]) - previous.perpetual - int(total[row])
+        gap = item.perpetual - previous.perpetual - item.total
         if gap:
-            at = slice(row, row + 1)
             remarks.notice(
-                int(window.group(window.closing_day[at], window.closing_register[at])[0]),
+                group,
                 "perpetual_total_gap",
-                f"closing {text_at(table['closing_id'], row)}: the grand total moved by "
-                f"{euros(int(perpetual[row]) - previous.perpetual)}, the Z says {euros(int(total[row]))}",
+                f"closing {text_at(window.facts.closings['closing_id'], item.row)}: the grand total moved by "
+                f"{euros(item.perpetual - previous.perpetual)}, the Z says {euros(item.total)}",
                 gap,
             )
     return Sessions(_open_sessions(window, calendar, by_day))

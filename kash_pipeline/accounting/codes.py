@@ -77,30 +77,67 @@ def shared_codes(columns: Sequence[pd.Series]) -> tuple[Names, list[Codes]]:
     return names, out
 
 
+def _is_rising(values: arrow.Array) -> bool:
+    """Each value above the one before it: unique, and seen to be so without hashing."""
+    if len(values) < 2:
+        return True
+    return bool(pc.all(pc.less(values[:-1], values[1:])).as_py()) and values.null_count == 0
+
+
+def repeated_rows(ids: pd.Series) -> Codes:
+    """Rows whose id stands in an earlier row already."""
+    if not isinstance(ids.dtype, pd.CategoricalDtype) and _is_rising(_text(ids)):
+        return np.zeros(0, np.int64)
+    codes, values = dictionary(ids)
+    first = np.full(len(values) + 1, -1, np.int64)
+    rows = np.arange(len(codes))
+    first[codes[::-1]] = rows[::-1]
+    return np.flatnonzero((first[codes] != rows) & (codes >= 0))
+
+
 class Finder:
     """Rows by id: the position of each order in the table of orders."""
 
     def __init__(self, ids: pd.Series, keep: NDArray[np.bool_] | None = None) -> None:
         """`keep` marks the rows that can be found; of several rows with one id the first kept one is."""
-        codes, self._values = dictionary(ids)
-        self._row_of_code = np.full(len(self._values) + 1, -1, np.int64)
-        rows = np.arange(len(codes))
+        rows = np.arange(len(ids))
         if keep is not None:
-            codes, rows = codes[keep], rows[keep]
-        self._row_of_code[codes[::-1]] = rows[::-1]
-        self._row_of_code[-1] = -1
-        found = self._row_of_code[codes]
-        self.repeated = rows[found != rows]
+            ids, rows = ids[keep], rows[keep]
+        if isinstance(ids.dtype, pd.CategoricalDtype):
+            codes, self._values = dictionary(ids)
+            self._row = np.full(len(self._values) + 1, -1, np.int64)
+            self._row[codes[::-1]] = rows[::-1]
+            self._row[-1] = -1
+        else:
+            # Rows are their own dictionary; where an id is repeated, Arrow finds the first.
+            self._values = _text(ids)
+            self._row = np.append(rows, -1)
+        self.repeated = rows[repeated_rows(ids)]
 
     def rows(self, ids: pd.Series) -> Codes:
         """Row of each id; -1 for null and for an id that is not there."""
-        codes, values = dictionary(ids)
-        # Files written together carry the same dictionary: comparing two is twenty times cheaper than hashing one.
-        table = self._row_of_code
-        if not values.equals(self._values):
-            places = pc.fill_null(pc.index_in(values, value_set=self._values), -1).to_numpy(zero_copy_only=False)
-            table = table[np.append(places, -1)]
-        rows: Codes = table[codes]
+        if isinstance(ids.dtype, pd.CategoricalDtype):
+            codes, values = dictionary(ids)
+            found: Codes = np.append(self._places(values), -1)[codes]
+            return found
+        values = _text(ids)
+        if len(values) == 0:
+            return np.zeros(0, np.int64)
+        # Lines of an order stand together: only the first of each run is looked up.
+        new = np.ones(len(values), np.bool_)
+        new[1:] = pc.fill_null(pc.not_equal(values[1:], values[:-1]), True).to_numpy(zero_copy_only=False)
+        heads = values.filter(arrow.array(new))
+        spread: Codes = self._places(heads)[np.cumsum(new) - 1]
+        return spread
+
+    def _places(self, values: arrow.Array) -> Codes:
+        """Rows of distinct values. Tables written together list the same ids in the same order: comparing two lists
+        is twenty times cheaper than hashing one.
+        """
+        if values.equals(self._values):
+            return self._row[:-1]
+        found = pc.fill_null(pc.index_in(values, value_set=self._values, skip_nulls=True), -1)
+        rows: Codes = self._row[found.to_numpy(zero_copy_only=False)]
         return rows
 
 

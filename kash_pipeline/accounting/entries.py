@@ -307,6 +307,7 @@ def _heads(
     registers = window.registers.values
     names = [in_sentence(chart.register_name(register)) for register in registers]
     days = [window.day_of(index * len(registers)) for index in range(len(window.days))]
+    french = [french_day(day) for day in days]
     keys, labels, kinds = [], [], []
     for number, unit, group, part, parts in heads:
         batch = batches[number]
@@ -317,7 +318,7 @@ def _heads(
             label = batch.label(unit)
         else:
             keys.append(entry_key(shop_id, registers[register], day, code))
-            label = f"{DAY_LABELS[batch.code]} {names[register]} du {french_day(day)}"
+            label = f"{DAY_LABELS[batch.code]} {names[register]} du {french[group // len(registers)]}"
         labels.append(label if parts == 1 else f"{label} ({part}/{parts})")
         kinds.append(batch.kind)
     if len(set(keys)) != len(keys):

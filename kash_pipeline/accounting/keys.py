@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import date
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as arrow
@@ -29,6 +30,14 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Z0-9]+", "", text.upper())
 
 
+@lru_cache(maxsize=4096)
+def _prefix(shop_id: str, register_id: str, day: date) -> str | None:
+    """The readable beginning of a key; None where it would not say everything."""
+    if "_" in shop_id or not _PLAIN.fullmatch(register_id) or not 2000 <= day.year <= 2099:
+        return None
+    return f"{shop_id.upper()}-{register_id}-{day:%y%m%d}"
+
+
 def entry_key(shop_id: str, register_id: str, day: date, code: str, *ids: str) -> str:
     """`BOULANGERIE-K1-260314-V`: shop, register, business day, kind of entry, and the ids of a finer entry.
 
@@ -36,15 +45,11 @@ def entry_key(shop_id: str, register_id: str, day: date, code: str, *ids: str) -
     characters would lose something, the key is register, day, kind and a hash over the exact parts, so two
     different entries do not share a key.
     """
-    readable = "-".join([shop_id.upper(), register_id, f"{day:%y%m%d}", code, *ids])
-    exact = (
-        len(readable) <= LONGEST
-        and 2000 <= day.year <= 2099
-        and "_" not in shop_id
-        and all(_PLAIN.fullmatch(part) for part in (register_id, *ids))
-    )
-    if exact:
-        return readable
+    prefix = _prefix(shop_id, register_id, day)
+    if prefix is not None and all(_PLAIN.fullmatch(part) for part in ids):
+        readable = "-".join((prefix, code, *ids))
+        if len(readable) <= LONGEST:
+            return readable
     hashed = _hash([shop_id, register_id, day.isoformat(), code, *ids])
     return "-".join(part for part in (_slug(register_id)[:6], f"{day:%y%m%d}", code[:3], hashed) if part)
 

@@ -99,9 +99,7 @@ def sale_postings(
         if isinstance(target, int):
             collected.add(group, inside, target, -net[number][pick])
         else:
-            amounts = net[number][pick]
-            collected.add(group, inside, target[0], np.where(amounts > 0, -amounts, 0))
-            collected.add(group, inside, target[1], np.where(amounts < 0, -amounts, 0))
+            _collect_rounding(collected, group, inside, target, net[number][pick], total)
     for rate in sorted({part.rate_bp for part in parts if part.taxed}):
         rows = [number for number, part in enumerate(parts) if part.taxed and part.rate_bp == rate]
         amounts = vat[rows[0]][pick] if len(rows) == 1 else vat[rows].sum(axis=0)[pick]
@@ -114,10 +112,17 @@ def sale_postings(
         )
         collected.add(group, inside, target, -amounts)
     if rest.any():
-        gain, loss = _rounding_targets(chart, targets)
-        collected.add(group, inside, gain, np.where(rest > 0, -rest, 0))
-        collected.add(group, inside, loss, np.where(rest < 0, -rest, 0))
+        _collect_rounding(collected, group, inside, _rounding_targets(chart, targets), rest, total)
     return Batch("V", "sale", *collected.arrays(), *_names(window))
+
+
+def _collect_rounding(
+    collected: Collector, group: Codes, unit: Codes, target: tuple[int, int], amounts: Cents, total: Cents
+) -> None:
+    """Cents the customer pays more are a gain, less a loss; a refund takes its sale's account back, other side."""
+    gain = (amounts * np.where(total < 0, -1, 1) > 0) | (total == 0)
+    collected.add(group, unit, target[0], np.where(gain, -amounts, 0))
+    collected.add(group, unit, target[1], np.where(gain, 0, -amounts))
 
 
 def _names(window: Window) -> tuple:  # type: ignore[type-arg]

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kash_pipeline.accounting.carry import OPEN_ORDERS, OPEN_PAYMENTS, Carry
-from kash_pipeline.accounting.codes import Codes, Finder, Names, day_numbers, shared_codes
+from kash_pipeline.accounting.codes import Codes, Finder, Names, day_numbers, repeated_rows, shared_codes
 from kash_pipeline.accounting.money import Cents, add_into
 from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.schemas.facts import Facts
@@ -221,7 +221,7 @@ def open_window(facts: Facts, carry: Carry, first: int, last: int) -> Window:
         inside=inside,
         unknown=inside & (payment_order < 0) & payments["order_id"].notna().to_numpy(),
         overpaid=np.zeros(len(payments), np.bool_),
-        repeated=Finder(payments["payment_id"]).repeated,
+        repeated=repeated_rows(payments["payment_id"]),
     )
     carried_payment_day = day_numbers(carry.payments["business_day"])
     carried_payment_order = find(carry.payments["order_id"])

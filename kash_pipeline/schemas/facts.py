@@ -38,10 +38,10 @@ ORDERS = table(
     [
         text("order_id", "The till's id of the order."),
         text("number", "Accounting number printed on the ticket."),
-        text("register_id", "Register that recorded the order."),
+        text("register_id", "Register that recorded the order.", coded=True),
         day("business_day", "Day of the order in the shop's time zone, cut at day_starts_at."),
         instant("validated_at", "When the order got its number."),
-        text("customer_id", "Named customer, null for a counter order.", nullable=True),
+        text("customer_id", "Named customer, null for a counter order.", coded=True, nullable=True),
         text("refund_of", "Order that this one refunds, if known.", nullable=True),
         number("total_cents", "cents", "Total including tax, signed."),
     ],
@@ -54,18 +54,21 @@ ORDER_LINES = table(
     [
         text("order_id", "Order the line belongs to."),
         number("line_no", "int", "Position in the order, from 1."),
-        text("label", "What was sold.", nullable=True),
+        text("label", "What was sold.", coded=True, nullable=True),
         number("quantity_milli", "milli", "Quantity in thousandths."),
         number("vat_rate_bp", "bp", "VAT rate, basis points.", checks=[_rate]),
         number(
             "total_cents", "cents", "Line total, discount taken off: including tax where the shop sells tax included."
         ),
         number("vat_cents", "cents", "VAT the till computed for the line, if it says so.", nullable=True),
-        text("item_id", "Article.", nullable=True),
-        text("department_id", "Department of the article.", nullable=True),
+        text("item_id", "Article.", coded=True, nullable=True),
+        text("department_id", "Department of the article.", coded=True, nullable=True),
         number("discount_cents", "cents", "Discount already in total_cents, for information.", nullable=True),
         text(
-            "nature", "sale, voucher_multi, voucher_single, tip, deposit or rounding.", checks=[pa.Check.isin(NATURES)]
+            "nature",
+            "sale, voucher_multi, voucher_single, tip, deposit or rounding.",
+            checks=[pa.Check.isin(NATURES)],
+            coded=True,
         ),
     ],
     unique=["order_id", "line_no"],
@@ -89,12 +92,12 @@ PAYMENTS = table(
     [
         text("payment_id", "The till's id of the payment."),
         text("order_id", "Order paid; null when a customer settles an account.", nullable=True),
-        text("register_id", "Register that took the money."),
+        text("register_id", "Register that took the money.", coded=True),
         day("business_day", "Day of the payment."),
         instant("paid_at", "When."),
-        text("method_id", "Payment method."),
+        text("method_id", "Payment method.", coded=True),
         number("amount_cents", "cents", "Amount, signed."),
-        text("customer_id", "Customer who pays, when no order says it.", nullable=True),
+        text("customer_id", "Customer who pays, when no order says it.", coded=True, nullable=True),
     ],
     unique=["payment_id"],
 )
@@ -104,7 +107,7 @@ CLOSINGS = table(
     "One row per closing (Z) of a register.",
     [
         text("closing_id", "The till's id of the closing."),
-        text("register_id", "Register closed."),
+        text("register_id", "Register closed.", coded=True),
         day("business_day", "Day the closing belongs to."),
         instant("opened_at", "Start of the period."),
         instant("closed_at", "End of the period.", nullable=False),
@@ -120,8 +123,8 @@ CLOSING_COUNTS = table(
     "closing_counts",
     "Expected and counted amount per closing and method.",
     [
-        text("closing_id", "Closing."),
-        text("method_id", "Payment method."),
+        text("closing_id", "Closing.", coded=True),
+        text("method_id", "Payment method.", coded=True),
         number("expected_cents", "cents", "What the till expects to be there."),
         number("counted_cents", "cents", "What was counted."),
     ],
@@ -133,12 +136,12 @@ CASH_MOVEMENTS = table(
     "Cash put into or taken out of a drawer without a sale.",
     [
         text("movement_id", "The till's id of the movement."),
-        text("register_id", "Register."),
+        text("register_id", "Register.", coded=True),
         day("business_day", "Day."),
         instant("moved_at", "When."),
-        text("kind", "withdrawal, deposit, expense or float.", checks=[pa.Check.isin(MOVEMENT_KINDS)]),
+        text("kind", "withdrawal, deposit, expense or float.", coded=True, checks=[pa.Check.isin(MOVEMENT_KINDS)]),
         number("amount_cents", "cents", "Positive: into the drawer."),
-        text("label", "Reason given.", nullable=True),
+        text("label", "Reason given.", coded=True, nullable=True),
     ],
     unique=["movement_id"],
 )

@@ -4,17 +4,19 @@ Run with HYPOTHESIS_PROFILE=ci for 500 examples a property, HYPOTHESIS_PROFILE=t
 """
 
 from collections import Counter
+from datetime import date
 from typing import Any
 
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kash_pipeline.accounting import BuildResult, Carry, build, carry_before, trial_balance
+from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
-from kash_pipeline.schemas.facts import Facts
+from kash_pipeline.schemas.facts import CLOSINGS, Facts
 from kash_pipeline_tests.unit.accounting.books import shop
-from kash_pipeline_tests.unit.accounting.tills import FIRST, day_text, mixed, of_day, taken_back, tills
+from kash_pipeline_tests.unit.accounting.tills import day_text, mixed, of_day, taken_back, tills
 
 GRANULARITIES = st.sampled_from(("day", "order", "z"))
 VAT = st.sampled_from(("none", "lines", "table"))
@@ -135,9 +137,6 @@ def test_clearing_accounts_end_at_zero_but_for_open_orders(whole: Facts) -> None
 
 
 def _under(top: pd.DataFrame, bottom: pd.DataFrame) -> pd.DataFrame:
-    from kash_pipeline.schemas.columns import conform
-    from kash_pipeline.schemas.facts import CLOSINGS
-
     bottom = conform(bottom, CLOSINGS)
     return bottom if top.empty else conform(pd.concat([top, bottom], ignore_index=True), CLOSINGS)
 
@@ -156,38 +155,35 @@ def test_order_of_rows_and_coding_of_text_change_no_byte(whole: Facts, granulari
     assert as_bytes(build(whole, settings_file)) == as_bytes(build(mixed(whole, seed), settings_file))
 
 
-@given(any_till(), GRANULARITIES)
-def test_day_after_day_gives_the_bytes_of_all_at_once(whole: Facts, granularity: str) -> None:
-    """With the carry passed on, whether a window sees only its own facts or the whole till's."""
+@given(any_till(days=3), GRANULARITIES, st.booleans())
+def test_day_after_day_gives_the_bytes_of_all_at_once(whole: Facts, granularity: str, own_facts: bool) -> None:
+    """With the carry passed on and each window seeing only its own facts, or with all facts and no carry."""
     settings_file = shop(granularity=granularity)
-    first, last = FIRST, FIRST.replace(day=FIRST.day + 3)
-    at_once = build(whole, settings_file, first=first, last=last)
+    days = [date.fromisoformat(day_text(offset)) for offset in range(4)]
+    at_once = build(whole, settings_file, first=days[0], last=days[2])
     carry = Carry()
-    own, wide = [], []
-    for offset in range(4):
-        day = FIRST.replace(day=FIRST.day + offset)
-        wide.append(build(whole, settings_file, first=day, last=day))
-        own.append(build(of_day(whole, offset), settings_file, first=day, last=day, carry=carry))
-        carry = own[-1].carry
-    assert as_bytes(*own) == as_bytes(at_once)
-    assert as_bytes(*wide) == as_bytes(at_once)
-    after = carry_before(whole, settings_file, last.replace(day=last.day) + pd.Timedelta(days=1).to_pytimedelta())
+    results = []
+    for offset in range(3):
+        window = {"first": days[offset], "last": days[offset]}
+        if own_facts:
+            results.append(build(of_day(whole, offset), settings_file, **window, carry=carry))
+            carry = results[-1].carry
+        else:
+            results.append(build(whole, settings_file, **window))
+    assert as_bytes(*results) == as_bytes(at_once)
+    after = carry_before(whole, settings_file, days[3])
     for name, table in after.tables().items():
-        pd.testing.assert_frame_equal(table, getattr(carry, name), obj=name)
+        pd.testing.assert_frame_equal(table, getattr(results[-1].carry, name), obj=name)
 
 
-@given(any_till(odd=False), GRANULARITIES)
+@given(any_till(odd=False, days=3), GRANULARITIES)
 def test_everything_taken_back_leaves_nothing(whole: Facts, granularity: str) -> None:
-    assert balances(build(taken_back(whole), shop(granularity=granularity)).entry_lines).get((R, ""), 0) + 0 == -(
-        balances(build(taken_back(whole), shop(granularity=granularity)).entry_lines).get((S, ""), 0)
-    )
+    """Every order, payment and movement reversed on its day: all accounts at zero, R and S together."""
     table = balances(build(taken_back(whole), shop(granularity=granularity)).entry_lines)
-    table.pop((R, ""), None)
-    table.pop((S, ""), None)
+    assert table.pop((R, ""), 0) + table.pop((S, ""), 0) == 0
     assert table == {}
 
 
-@settings(max_examples=50)
 @given(tills(odd=False), st.sampled_from(("order", "line")), st.booleans())
 def test_vat_is_half_up_per_order_and_rate_or_per_line(whole: Facts, rounding: str, taken: bool) -> None:
     """Against a plain Python sum over tickets."""
