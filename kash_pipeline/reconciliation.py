@@ -60,7 +60,8 @@ def ledger_by_rate(entries: pd.DataFrame, entry_lines: pd.DataFrame, ledger_line
     """Net and VAT per rate as the ledger holds them.
 
     PennyLane's lines carry no rate (pennylane-api.md section 12, trap 12): the account tells it. Accounts that
-    serve two rates are left out, since nothing in the ledger separates them. Columns: vat_rate_bp, net_cents, vat_cents.
+    serve two rates are left out, since nothing in the ledger separates them.
+    Columns: vat_rate_bp, net_cents, vat_cents.
     """
     rates = entry_lines[entry_lines["vat_rate_bp"].notna()][["account", "vat_rate_bp"]].drop_duplicates()
     rates = rates[~rates["account"].duplicated(keep=False)].set_index("account")["vat_rate_bp"]
@@ -90,9 +91,21 @@ def side_by_side(till: pd.DataFrame, entries: pd.DataFrame, ledger: pd.DataFrame
 
 def till_by_method(payments: pd.DataFrame, payment_methods: pd.DataFrame) -> pd.DataFrame:
     """Takings per method as the till has them, methods that post nothing left out. Columns: method_id, amount_cents."""
-    silent = payment_methods[payment_methods["kind"].astype(str) == "on_account"]["method_id"].astype(str)
-    posted = payments[~payments["method_id"].astype(str).isin(silent)]
-    sums = posted.assign(method_id=posted["method_id"].astype(str)).groupby("method_id")["amount_cents"].sum()
+    return _sums_by_method(payments[~_silent(payments, payment_methods)])
+
+
+def on_account(payments: pd.DataFrame, payment_methods: pd.DataFrame) -> pd.DataFrame:
+    """Amounts of the methods that post nothing, per method: method_id, amount_cents."""
+    return _sums_by_method(payments[_silent(payments, payment_methods)])
+
+
+def _silent(payments: pd.DataFrame, payment_methods: pd.DataFrame) -> pd.Series:
+    methods = payment_methods[payment_methods["kind"].astype(str) == "on_account"]["method_id"].astype(str)
+    return payments["method_id"].astype(str).isin(methods)
+
+
+def _sums_by_method(payments: pd.DataFrame) -> pd.DataFrame:
+    sums = payments.assign(method_id=payments["method_id"].astype(str)).groupby("method_id")["amount_cents"].sum()
     return sums[sums != 0].reset_index()
 
 

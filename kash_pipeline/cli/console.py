@@ -5,7 +5,7 @@ Only the form of output belongs here; what is printed is the business of each co
 
 from rich.console import Console
 
-WIDTH = 110
+WIDTH = 128
 """Columns when the output is no terminal (a log, CI): the widest table, three readings of three amounts, fits."""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -124,7 +125,7 @@ def _progress(console: Console) -> "Iterator[RunProgress]":
 
 
 def _print_stages(console: Console, stages: "tuple[StageResult, ...]") -> None:
-    table = Table(title="Dagster runs")
+    table = Table(title="Dagster runs", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for name in ("stage", "run", "seconds", "result"):
         table.add_column(name, justify="right" if name == "seconds" else "left")
     for stage in stages:

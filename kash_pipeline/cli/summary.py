@@ -8,6 +8,7 @@ from datetime import date
 
 import pandas as pd
 import sqlalchemy as sa
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,9 @@ from kash_pipeline.settings import ShopFile, bp_to_rate
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 from kash_pipeline.warehouse.windows import read_days, sql_frame
+
+NARROW = "\u202f"
+"""Between thousands: a narrow space that no table breaks at."""
 
 LIST_DAYS_UP_TO = 62
 """A longer stretch is shown by month: a year of days scrolls away what matters."""
@@ -37,12 +41,16 @@ HEADINGS = {"order_lines": "lines", "difference_cents": "till differences"}
 
 @dataclass(frozen=True)
 class Summary:
-    """`days`: one row per business day with DAY_COLUMNS (counts, and cents); `rates`, `methods`: see reconciliation."""
+    """`days`: one row per business day with DAY_COLUMNS (counts, and cents); `rates`, `methods`: see reconciliation.
+
+    `on_account`: method_id, amount_cents of the methods that post nothing: the sale stays on the customer's account.
+    """
 
     days: pd.DataFrame
     rates: pd.DataFrame
     methods: pd.DataFrame
     method_names: dict[str, str]
+    on_account: pd.DataFrame
     held: pd.DataFrame
 
     @property
@@ -93,6 +101,7 @@ def read_summary(
             None if ledger_lines is None else reconciliation.ledger_by_method(entries, lines, ledger_lines),
             "method_id",
         ),
+        on_account=reconciliation.on_account(facts.payments, facts.payment_methods),
         method_names={str(row.method_id): str(row.name) for row in facts.payment_methods.itertuples(index=False)},
         held=held,
     )
@@ -165,7 +174,11 @@ def euros(cents: int) -> str:
     """`-1234567` as `-12 345.67`: thousands apart, for reading."""
     sign = "-" if cents < 0 else ""
     whole, rest = divmod(abs(int(cents)), 100)
-    return f"{sign}{whole:,}.{rest:02d}".replace(",", " ")
+    return f"{sign}{whole:,}.{rest:02d}".replace(",", NARROW)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
 
 
 def print_days(console: Console, summary: Summary) -> None:
@@ -174,10 +187,10 @@ def print_days(console: Console, summary: Summary) -> None:
     by_month = len(frame) > LIST_DAYS_UP_TO
     if by_month:
         frame = frame.groupby(frame.index.strftime("%Y-%m")).sum()
-    table = Table(title=f"{'Months' if by_month else 'Business days'}: {len(frame)}")
+    table = _table(f"{'Months' if by_month else 'Business days'}: {len(frame)}")
     table.add_column("month" if by_month else "business day", no_wrap=True)
     for name in DAY_COLUMNS:
-        table.add_column(HEADINGS.get(name, name), justify="right")
+        table.add_column(HEADINGS.get(name, name), justify="right", no_wrap=True)
     for index, row in frame.iterrows():
         label = index if by_month else f"{index:%Y-%m-%d}"
         table.add_row(str(label), *_cells(row))
@@ -188,19 +201,20 @@ def print_days(console: Console, summary: Summary) -> None:
 
 def _cells(row: pd.Series) -> list[str]:
     return [
-        euros(row[name]) if name.endswith("_cents") else f"{int(row[name]):,}".replace(",", " ") for name in DAY_COLUMNS
+        euros(row[name]) if name.endswith("_cents") else f"{int(row[name]):,}".replace(",", NARROW)
+        for name in DAY_COLUMNS
     ]
 
 
 def print_sums(console: Console, summary: Summary) -> None:
     """Sums per VAT rate and per method from till, entries and ledger side by side, with a mark where they differ."""
     readings = [name for name in ("till", "entries", "ledger") if f"{name}_net_cents" in summary.rates]
-    table = Table(title="Sums per VAT rate")
-    table.add_column("rate")
+    table = _table("Sums per VAT rate")
+    table.add_column("rate", no_wrap=True)
     for reading in readings:
         for kind in ("gross", "net", "VAT"):
-            table.add_column(f"{reading}\n{kind}", justify="right")
-    table.add_column("")
+            table.add_column(f"{reading}\n{kind}", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for row in summary.rates.to_dict("records"):
         cells = []
         for reading in readings:
@@ -208,14 +222,17 @@ def print_sums(console: Console, summary: Summary) -> None:
             cells += [euros(net + vat), euros(net), euros(vat)]
         table.add_row(f"{bp_to_rate(row['vat_rate_bp'])} %", *cells, _mark(row["agree"]))
     console.print(table)
-    table = Table(title="Takings per payment method")
+    table = _table("Takings per payment method")
     table.add_column("method")
     for reading in readings:
-        table.add_column(reading, justify="right")
-    table.add_column("")
+        table.add_column(reading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for row in summary.methods.to_dict("records"):
         name = summary.method_names.get(str(row["method_id"]), str(row["method_id"]))
         table.add_row(name, *(euros(row[f"{reading}_amount_cents"]) for reading in readings), _mark(row["agree"]))
+    for row in summary.on_account.to_dict("records"):
+        name = summary.method_names.get(str(row["method_id"]), str(row["method_id"]))
+        table.add_row(name, euros(row["amount_cents"]), *["on account"] * (len(readings) - 1), "posts nothing")
     console.print(table)
 
 
