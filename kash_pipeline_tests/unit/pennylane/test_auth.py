@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -39,8 +40,13 @@ def pair_of(here: World) -> TokenPair:
     return pair
 
 
-def connection(here: World, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> OAuthConnection:
-    return OAuthConnection(here.shop, TokenStore.open(here.engine, here.env.home), OAuthServer(here.shop), now=now)
+def token_at(here: World, hours: float) -> str:
+    """The access token that a process would use so many hours from now."""
+    with closing(OAuthServer(here.shop)) as server:
+        store = TokenStore.open(here.engine, here.env.home)
+        return OAuthConnection(
+            here.shop, store, server, now=lambda: datetime.now(UTC) + timedelta(hours=hours)
+        ).access_token()
 
 
 # --- consent ----------------------------------------------------------------------------------------------------------
@@ -177,9 +183,8 @@ def test_a_redirect_address_elsewhere_is_not_served_here(here: World) -> None:
 def test_a_token_is_refreshed_at_80_percent_of_its_life_and_the_new_pair_is_durable_first(here: World) -> None:
     connect_sandbox(here.shop, here.engine, here.env)
     old = pair_of(here)
-    at = lambda share: datetime.now(UTC) + timedelta(hours=24 * share)  # noqa: E731
-    assert connection(here, lambda: at(0.79)).access_token() == old.access_token
-    fresh = connection(here, lambda: at(0.81)).access_token()
+    assert token_at(here, 24 * 0.79) == old.access_token
+    fresh = token_at(here, 24 * 0.81)
     assert fresh != old.access_token
     assert pair_of(here).access_token == fresh
     assert here.sandbox.requests.refreshes() == 1
