@@ -10,7 +10,11 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
-from kash_pipeline_tests.sandboxes import make_pennylane_sandbox, pennylane_sandbox  # noqa: F401 - fixtures
+from kash_pipeline_tests.sandboxes import (  # noqa: F401 - fixtures
+    make_pennylane_sandbox,
+    pennylane_database,
+    pennylane_sandbox,
+)
 
 # CI profile: at least 500 examples for money; deadlines measure the machine, not the code.
 settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,12 +10,14 @@ Only starting and handing over belongs here; tests of the sandbox itself are in 
         sandbox = make_pennylane_sandbox(limiter="sliding")
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
@@ -78,11 +80,35 @@ def pennylane_served(database_url: str, **options: Any) -> Iterator[PennylaneHan
     contract.assert_kept()
 
 
+@contextmanager
+def new_database(postgres_url: str, purpose: str) -> Iterator[str]:
+    """The URL of an empty database of this worker, dropped at the end of the block."""
+    name = f"{purpose}_{os.getpid()}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+    base, _, query = postgres_url.partition("?")
+    yield base.rsplit("/", 1)[0] + f"/{name}?{query}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture(scope="session")
+def pennylane_database(postgres_url: str) -> Iterator[str]:
+    """One database a worker for PennyLane sandboxes: creating one for each test costs more than the test."""
+    with new_database(postgres_url, "pennylane") as url:
+        yield url
+
+
 @pytest.fixture
-def make_pennylane_sandbox(database_url: str) -> Iterator[Callable[..., PennylaneHandle]]:
-    """A function that serves a PennyLane sandbox as `pennylane_served` does, until the end of the test."""
+def make_pennylane_sandbox(pennylane_database: str) -> Iterator[Callable[..., PennylaneHandle]]:
+    """A function that serves a PennyLane sandbox as `pennylane_served` does, until the end of the test.
+
+    Nothing of earlier tests is left in it; two made in one test share their books.
+    """
+    with psycopg.connect(pennylane_database, autocommit=True) as connection:
+        connection.execute("drop schema if exists sandbox_pennylane cascade")
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(pennylane_served(database_url, **options))
+        yield lambda **options: stack.enter_context(pennylane_served(pennylane_database, **options))
 
 
 @pytest.fixture

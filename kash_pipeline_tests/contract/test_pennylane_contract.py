@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -20,7 +19,7 @@ from schemathesis.config import SchemathesisConfig
 from kash_pipeline import contracts
 from kash_pipeline.sandbox.server import serving
 from kash_pipeline_tests.contract.checking import ContractChecked, request_violation, response_violation
-from kash_pipeline_tests.sandboxes import PennylaneHandle, pennylane_served
+from kash_pipeline_tests.sandboxes import PennylaneHandle, new_database, pennylane_served
 
 # The coverage phase makes some 2,500 boundary cases: minutes, so only in CI's profile.
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE", "default") != "default"
@@ -40,18 +39,15 @@ class Furnished:
 
 @pytest.fixture(scope="module")
 def furnished(postgres_url: str) -> Iterator[Furnished]:
-    """One sandbox for all made-up requests: a customer of each kind, an entry on the company's account, a file."""
-    name = f"contract_{os.getpid()}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f'create database "{name}"')
-    base, _, query = postgres_url.partition("?")
-    with pennylane_served(base.rsplit("/", 1)[0] + f"/{name}?{query}", limiter=None) as sandbox:
+    """One sandbox for all made-up requests: a customer of each kind, an entry on the company's account, a file.
+
+    In a database of its own: a worker may run other tests between these.
+    """
+    with new_database(postgres_url, "contract") as url, pennylane_served(url, limiter=None) as sandbox:
         ids = _furnish(sandbox)
         with sandbox.contract.bad_requests_expected():
             yield Furnished(sandbox, ids)
         assert {201, 200, 204, 400, 404, 422} <= {seen.status for seen in sandbox.requests.all()}
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f'drop database "{name}" with (force)')
 
 
 def _furnish(sandbox: PennylaneHandle) -> dict[str, int]:
