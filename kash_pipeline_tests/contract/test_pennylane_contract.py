@@ -47,7 +47,6 @@ def furnished(postgres_url: str) -> Iterator[Furnished]:
         ids = _furnish(sandbox)
         with sandbox.contract.bad_requests_expected():
             yield Furnished(sandbox, ids)
-        assert {201, 200, 204, 400, 404, 422} <= {seen.status for seen in sandbox.requests.all()}
 
 
 def _furnish(sandbox: PennylaneHandle) -> dict[str, int]:
