@@ -1,0 +1,172 @@
+"""Kill the publisher, cut its connections, refuse its tokens, at random moments; then compare the two ledgers.
+
+Each round books two new days, publishes them in a process that is killed or hurt, lets a healthy one finish, and
+counts every piece number in PennyLane. `KASH_CHAOS_ROUNDS` says how many rounds (40 in `make test`), `KASH_CHAOS_SEED`
+from which seed; a round is repeated by its own number.
+"""
+
+import multiprocessing
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from kash_pipeline.sandbox.pennylane import Fault
+from kash_pipeline.web.connect import connect_sandbox
+from kash_pipeline_tests.end_to_end import chaos
+from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane
+from kash_pipeline_tests.unit.pennylane.world import World, days_from, make_books
+
+__all__ = ["make_pennylane"]  # a fixture
+ROUNDS = int(os.environ.get("KASH_CHAOS_ROUNDS", "40"))
+SEED = int(os.environ.get("KASH_CHAOS_SEED", "20261124"))
+# A healthy publication of a round takes about half a second once its process runs.
+LONGEST_LIFE = 0.6
+
+POST = {"method": "POST", "path": "ledger_entries$"}
+HURTS: dict[str, Callable[[random.Random], list[Fault]]] = {
+    "killed": lambda _: [],
+    "killed while PennyLane is slow": lambda at: [Fault("delay", **POST, count=4, seconds=at.uniform(0.05, 0.4))],
+    "answers cut after the effect": lambda at: [Fault("cut_after", **POST, skip=at.randrange(8), count=3)],
+    "connections cut before the effect": lambda at: [Fault("cut_before", skip=at.randrange(10), count=3)],
+    "500 after the commit": lambda at: [Fault("error_after", **POST, skip=at.randrange(8), count=3)],
+    "429 storm": lambda at: [Fault("rate_limit", skip=at.randrange(10), count=2, seconds=1)],
+    "token expired in mid-batch": lambda at: [Fault("expire_token", skip=at.randrange(12))],
+    "killed around a refresh": lambda _: [Fault("expire_token"), Fault("delay_answer", path="/token", seconds=0.2)],
+    "database connections dropped": lambda _: [],
+    "two publishers at once": lambda _: [],
+}
+KILLS = ("killed", "killed while PennyLane is slow", "killed around a refresh", "two publishers at once")
+
+
+@dataclass
+class Tally:
+    """What a run of rounds counted."""
+
+    rounds: int = 0
+    kills: int = 0
+    entries: int = 0
+    struck: int = 0
+    reconnected: int = 0
+    duplicates: int = 0
+    losses: int = 0
+    hurts: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        hurts = ", ".join(f"{name} {count}" for name, count in sorted(self.hurts.items()))
+        return (
+            f"rounds {self.rounds}, entries {self.entries}, processes killed {self.kills}, faults that struck"
+            f" {self.struck}, connected again {self.reconnected}, duplicates {self.duplicates}, losses {self.losses}"
+            f" ({hurts})"
+        )
+
+
+class Chaos:
+    """The processes of the rounds, forked from one that has imported everything."""
+
+    def __init__(self, here: World, database_url: str) -> None:
+        self.here = here
+        self.database_url = database_url
+        self.tally = Tally()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([chaos.__name__])
+
+    def start(self, days: list[date], name: str) -> BaseProcess:
+        """A publisher of these days, which has begun when this returns."""
+        url = sa.make_url(self.database_url).update_query_dict({"application_name": name})
+        started = self._context.Event()
+        process = self._context.Process(
+            target=chaos.publish,
+            args=(
+                self.here.url,
+                url.render_as_string(hide_password=False),
+                str(self.here.env.home),
+                days[0],
+                days[-1],
+                started,
+            ),
+        )
+        process.start()
+        assert started.wait(60)
+        return process
+
+    def hurt(self, number: int, days: list[date], at: random.Random) -> str:
+        """One bad run."""
+        kind = at.choice(list(HURTS))
+        self.tally.hurts[kind] += 1
+        faults = self.here.sandbox.faults
+        struck = len(faults.hits())
+        for fault in HURTS[kind](at):
+            faults.add(fault)
+        name = f"chaos-{number}"
+        processes = [self.start(days, name) for _ in range(2 if kind == "two publishers at once" else 1)]
+        if kind in KILLS:
+            time.sleep(at.uniform(0, LONGEST_LIFE))  # the random moment
+            if processes[0].is_alive():
+                processes[0].kill()
+                self.tally.kills += 1
+        if kind == "database connections dropped":
+            time.sleep(at.uniform(0, LONGEST_LIFE))
+            with self.here.engine.connect() as connection:
+                connection.execute(
+                    sa.text("select pg_terminate_backend(pid) from pg_stat_activity where application_name = :name"),
+                    {"name": name},
+                )
+        for process in processes:
+            process.join(60)
+            assert process.exitcode != 1, f"round {number} ({kind}): an unforeseen error, see the traceback above"
+        faults.clear()
+        self.tally.struck += len(faults.hits()) - struck
+        return kind
+
+    def heal(self, number: int, days: list[date]) -> None:
+        """A healthy run, after a person consented again if need be."""
+        for _ in range(3):
+            process = self.start(days, f"healthy-{number}")
+            process.join(60)
+            if process.exitcode == chaos.DONE:
+                return
+            if process.exitcode == chaos.CONNECT_AGAIN:
+                connect_sandbox(self.here.shop, self.here.engine, self.here.env)
+                self.tally.reconnected += 1
+        pytest.fail(f"round {number}: three healthy runs did not finish, the last with exit code {process.exitcode}")
+
+    def count(self, number: int, kind: str) -> None:
+        """Every piece number that the entry tables hold is in PennyLane once, and no other is."""
+        with self.here.engine.connect() as connection:
+            wanted = set(connection.execute(sa.text("select entry_key from kash.entries")).scalars())
+        found = Counter(entry.piece_number for entry in self.here.sandbox.admin.entries())
+        self.tally.duplicates += sum(count - 1 for count in found.values())
+        self.tally.losses += len(wanted - found.keys())
+        assert found == dict.fromkeys(wanted, 1), f"round {number} ({kind}), seed {SEED}"
+        self.tally.rounds += 1
+        self.tally.entries = len(wanted)
+
+
+@pytest.mark.timeout(0)
+def test_after_any_kill_or_fault_each_entry_stands_in_pennylane_exactly_once(
+    make_pennylane: Callable[..., World], database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here: Any = make_pennylane(auth="oauth")
+    connect_sandbox(here.shop, here.engine, here.env)
+    rounds = Chaos(here, database_url)
+    for number in range(ROUNDS):
+        days = days_from(date(2011, 1, 1), 2 * ROUNDS)[2 * number : 2 * number + 2]
+        here.book(days, make_books(days))
+        kind = rounds.hurt(number, days, random.Random(SEED + number))
+        rounds.heal(number, days)
+        rounds.count(number, kind)
+    with capsys.disabled():
+        print(f"\n{rounds.tally}")
+    assert here.remote() == here.local()
+    assert set(here.states()) == {"verified"}
+    assert (rounds.tally.duplicates, rounds.tally.losses) == (0, 0)
+    assert rounds.tally.kills >= ROUNDS // 10
