@@ -12,136 +12,57 @@ may have arrived. `digest` is what the books say now, `sent_digest` what was han
 row, a correction is due.
 """
 
-import os
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import date, datetime
-from typing import Any, Literal
+from dataclasses import fields
+from datetime import date
+from typing import Any
 
 import pandas as pd
-import psutil  # type: ignore[import-untyped]
 import pyarrow as arrow
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from kash_pipeline.warehouse.errors import LedgerBusy, LedgerError
+from kash_pipeline.warehouse.publication import (
+    Changed,
+    Content,
+    Decision,
+    How,
+    Intent,
+    Line,
+    ReadyDay,
+    Row,
+    State,
+    SyncReport,
+    decide,
+    owner_alive,
+    this_process,
+)
 from kash_pipeline.warehouse.tables import ENTRIES, ENTRY_LINES, PUBLICATION
 from kash_pipeline.warehouse.windows import copy_in, lock_windows, sql_frame
 
-State = Literal["held", "ready", "sending", "sent", "verified", "refused", "superseded"]
-Role = Literal["original", "reversal", "replacement"]
+__all__ = [
+    "Changed",
+    "Content",
+    "Intent",
+    "Line",
+    "PublicationLedger",
+    "ReadyDay",
+    "Row",
+    "State",
+    "SyncReport",
+    "Turn",
+    "owner_alive",
+    "this_process",
+]
 
 _P = PUBLICATION.c
 _TURN_LOCK = 0x6B70  # "kp": class of the advisory locks that publishers hold
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of an entry: exactly one of debit and credit (cents) is above zero."""
-
-    line_no: int
-    account: str
-    debit_cents: int
-    credit_cents: int
-    label: str
-    customer_id: str | None = None
-    vat_rate_bp: int | None = None
-    method_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Content:
-    """An entry with its lines: what is sent, whole."""
-
-    key: str
-    kind: str
-    business_day: date
-    register_id: str
-    journal: str
-    date: date
-    label: str
-    lines: tuple[Line, ...]
-
-    @property
-    def amount_cents(self) -> int:
-        """Sum of debits, which is that of credits."""
-        return sum(line.debit_cents for line in self.lines)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **{item.name: getattr(self, item.name) for item in fields(self)},
-            "business_day": self.business_day.isoformat(),
-            "date": self.date.isoformat(),
-            "lines": [asdict(line) for line in self.lines],
-        }
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "Content":
-        return cls(
-            **{
-                **stored,
-                "business_day": date.fromisoformat(stored["business_day"]),
-                "date": date.fromisoformat(stored["date"]),
-                "lines": tuple(Line(**line) for line in stored["lines"]),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the ledger. `base_key` is the built entry it stands for; a correction has a key of its own."""
-
-    key: str
-    base_key: str
-    role: Role
-    revision: int
-    kind: str
-    business_day: date
-    register_id: str
-    journal: str
-    date: date
-    label: str
-    line_count: int
-    amount_cents: int
-    digest: str | None
-    sent_digest: str | None
-    day_held: bool
-    state: State
-    company_id: int | None
-    remote_id: int | None
-    remote_line_ids: tuple[int, ...] | None
-    attempts: int
-    owner: str | None
-    error: str | None
-    corrects: str | None
-    corrected_by: tuple[str, ...] | None
-    created_at: datetime
-    updated_at: datetime
-    sending_at: datetime | None
-    sent_at: datetime | None
-    verified_at: datetime | None
-
-    @property
-    def never_sent(self) -> bool:
-        """Nothing of it is, or may be, in PennyLane."""
-        return self.sent_at is None and self.state != "sending"
-
-    @property
-    def due_for_correction(self) -> bool:
-        """It is in PennyLane, and the books now say something else."""
-        return (
-            self.sent_at is not None
-            and self.role != "reversal"
-            and self.state != "superseded"
-            and not self.day_held
-            and self.digest != self.sent_digest
-        )
-
-
 _ROW_COLUMNS = [_P[item.name] for item in fields(Row)]
+_HEADER = ("kind", "business_day", "register_id", "journal", "date", "label", "line_count", "amount_cents", "digest")
+_CONTENT_HEADER = ("kind", "business_day", "register_id", "journal", "date", "label")
 
 
 def _row(mapping: Any) -> Row:
@@ -149,169 +70,6 @@ def _row(mapping: Any) -> Row:
     for name in ("remote_line_ids", "corrected_by"):
         values[name] = None if values[name] is None else tuple(values[name])
     return Row(**values)
-
-
-@dataclass(frozen=True)
-class Intent:
-    """A row in state `sending`, and what is sent."""
-
-    row: Row
-    content: Content
-
-
-@dataclass(frozen=True)
-class Changed:
-    """A sent entry whose facts changed.
-
-    changed      the books say something else: take `sent` back and send the new entry under a new key
-    vanished     the books have no such entry any more: take `sent` back
-    reappeared   it was taken back, and the books have it again: send it under a new key; `sent` is None
-    """
-
-    how: Literal["changed", "vanished", "reappeared"]
-    row: Row
-    sent: Content | None
-    wanted_digest: str | None
-
-    @property
-    def next_revision(self) -> int:
-        return self.row.revision + 1
-
-
-@dataclass(frozen=True)
-class SyncReport:
-    """What `sync` did, in rows; and the sent entries that need a correction."""
-
-    new: int
-    updated: int
-    removed: int
-    unchanged: int
-    changed_after_sending: list[Changed]
-
-
-@dataclass(frozen=True)
-class ReadyDay:
-    """What a sensor needs of one business day: `digest` changes whenever the work to do changes."""
-
-    business_day: date
-    entries: int
-    attempts: int
-    digest: str
-
-
-def this_process() -> str:
-    """`host:pid:start`: names a process beyond the reuse of its pid."""
-    return f"{socket.gethostname()}:{os.getpid()}:{int(psutil.Process().create_time())}"
-
-
-def owner_alive(owner: str | None) -> bool | None:
-    """Whether the process that was sending still lives; None when it ran on another machine."""
-    host, _, rest = (owner or "").rpartition(":")
-    host, _, pid = host.rpartition(":")
-    if host != socket.gethostname():
-        return None
-    try:
-        return int(psutil.Process(int(pid)).create_time()) == int(rest)
-    except psutil.NoSuchProcess:
-        return False
-
-
-# --- the decision of sync, without a database ------------------------------------------------------------------
-
-
-@dataclass
-class _Decision:
-    new: list[str]
-    update: dict[str, dict[str, Any]]
-    remove: list[str]
-    changed: list[tuple[Literal["changed", "vanished", "reappeared"], str]]
-    unchanged: int = 0
-
-
-def _decide(rows: Iterable[Row], wanted: dict[str, dict[str, Any]], held: set[tuple[date, str]]) -> _Decision:
-    """What becomes of the ledger's rows of some days when the books say `wanted` (by key) and `held` are held."""
-    by_base: dict[str, list[Row]] = {}
-    for row in rows:
-        by_base.setdefault(row.base_key, []).append(row)
-    decision = _Decision([key for key in wanted if key not in by_base], {}, [], [])
-    for base, family in by_base.items():
-        header = wanted.get(base)
-        is_held = header is None and (family[0].business_day, family[0].register_id) in held
-        _decide_one(decision, family, header, is_held)
-    return decision
-
-
-def _decide_one(decision: _Decision, family: list[Row], header: dict[str, Any] | None, is_held: bool) -> None:
-    digest = None if header is None else header["digest"]
-    family = _without_unsent_corrections(decision, family, digest, is_held)
-    live = next((row for row in family if row.role != "reversal" and row.state != "superseded"), None)
-    if live is None:
-        last = max((row for row in family if row.role != "reversal"), key=lambda row: row.revision)
-        if is_held:
-            return
-        if last.digest != digest:
-            decision.update.setdefault(last.key, {})["digest"] = digest
-        if digest is not None:
-            decision.changed.append(("reappeared", last.key))
-        return
-    change = decision.update.setdefault(live.key, {})
-    if live.day_held != is_held:
-        change["day_held"] = is_held
-    if live.never_sent and live.role == "original" and header is None:
-        del decision.update[live.key]
-        decision.remove.append(live.key)
-        return
-    if not is_held and live.digest != digest:
-        change["digest"] = digest
-        if live.never_sent and header is not None:
-            change |= {**header, "state": "ready", "error": None, "attempts": 0, "remote_id": None}
-    if not change:
-        del decision.update[live.key]
-        decision.unchanged += 1
-    now = replace(
-        live, digest=change.get("digest", live.digest), day_held=is_held, state=change.get("state", live.state)
-    )
-    if now.due_for_correction and now.state != "sending":
-        decision.changed.append(("vanished" if digest is None else "changed", live.key))
-
-
-def _without_unsent_corrections(decision: _Decision, family: list[Row], digest: str | None, is_held: bool) -> list[Row]:
-    """A correction that nobody sent yet, made for books that say something else again, is dissolved.
-
-    What it was to correct is then as it was before, and is compared afresh.
-    """
-    newest = max(row.revision for row in family)
-    corrections = [row for row in family if row.revision == newest and row.role != "original"]
-    replacement = next((row for row in corrections if row.role == "replacement"), None)
-    aims_at = replacement.digest if replacement else None
-    if not corrections or (aims_at == digest and not is_held):
-        return family
-    if all(row.never_sent for row in corrections):
-        gone = {row.key for row in corrections}
-    elif replacement is not None and replacement.never_sent and not is_held:
-        gone = {replacement.key}  # the reversal is on its way: only what was to follow it changes
-    else:
-        return family
-    decision.remove.extend(sorted(gone))
-    out = []
-    for row in family:
-        if row.key in gone:
-            continue
-        left = tuple(key for key in row.corrected_by or () if key not in gone)
-        if row.corrected_by and left != row.corrected_by:
-            change: dict[str, Any] = {"corrected_by": list(left) or None}
-            if not left:
-                change["state"] = "sent" if row.verified_at is None else "verified"
-            decision.update.setdefault(row.key, {}).update(change)
-            row = replace(row, corrected_by=left or None, state=change.get("state", row.state))
-        out.append(row)
-    return out
-
-
-_HEADER = ("kind", "business_day", "register_id", "journal", "date", "label", "line_count", "amount_cents", "digest")
-
-
-_CONTENT_HEADER = ("kind", "business_day", "register_id", "journal", "date", "label")
 
 
 def _wanted(entries: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -387,7 +145,7 @@ class PublicationLedger:
         register_days = set(
             zip(held["business_day"].dt.date.tolist(), held["register_id"].astype("str").tolist(), strict=True)
         )
-        decision = _decide([_row(row) for row in found], wanted, register_days)
+        decision = decide([_row(row) for row in found], wanted, register_days)
         self._write(connection, decision, wanted)
         return SyncReport(
             new=len(decision.new),
@@ -397,7 +155,7 @@ class PublicationLedger:
             changed_after_sending=self._changed(connection, decision.changed),
         )
 
-    def _write(self, connection: sa.Connection, decision: _Decision, wanted: dict[str, dict[str, Any]]) -> None:
+    def _write(self, connection: sa.Connection, decision: Decision, wanted: dict[str, dict[str, Any]]) -> None:
         if decision.remove:
             connection.execute(
                 sa.delete(PUBLICATION).where(_P.shop_id == self.shop_id, _P.key == sa.any_(sa.bindparam("keys"))),
@@ -434,9 +192,7 @@ class PublicationLedger:
             if "kind" not in change:
                 self._update(connection, _P.key == key, **change)
 
-    def _changed(
-        self, connection: sa.Connection, found: list[tuple[Literal["changed", "vanished", "reappeared"], str]]
-    ) -> list[Changed]:
+    def _changed(self, connection: sa.Connection, found: list[tuple[How, str]]) -> list[Changed]:
         rows = {
             row["key"]: row
             for row in connection.execute(
@@ -467,11 +223,11 @@ class PublicationLedger:
                 ).mappings()
             ]
             live = {row.base_key for row in rows if row.state != "superseded"}
-            found: list[tuple[Literal["changed", "vanished", "reappeared"], str]] = []
+            found: list[tuple[How, str]] = []
             for row in rows:
                 if row.due_for_correction and row.state != "sending":
                     found.append(("vanished" if row.digest is None else "changed", row.key))
-                elif row.state == "superseded" and row.digest is not None and row.base_key not in live:
+                elif row.base_key not in live and row.digest is not None and not row.day_held:
                     found.append(("reappeared", row.key))
             return self._changed(connection, found)
 
