@@ -3,6 +3,7 @@
 Only starting runs and reporting what came of them belongs here; printing is the command's business (cli/run.py).
 """
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from kash_pipeline.defs.daily import ROW_COUNT, no_progress
 from kash_pipeline.defs.instance import OWNER_TAG
@@ -149,25 +151,35 @@ def _problems(result: dg.ExecuteInProcessResult) -> list[Problem]:
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:
             data = event.step_failure_data
             told = data.user_failure_data
-            error = data.error
-            if told is not None and told.description:
-                message, _, next_step = told.description.partition("\n  next step: ")
-            else:
-                cause = error.cause if error is not None and error.cause is not None else error
-                message, next_step = (cause.message.strip() if cause else "the step failed"), ""
-            problems.append(
-                Problem(event.step_key or "", message, next_step or f"see run {result.run_id} in Dagster's UI")
-            )
+            text = told.description if told is not None and told.description else _told(data.error)
+            problems.append(_problem(event.step_key or "", text, result.run_id))
     if not problems and not result.success:
         # A resource that did not open, or a run that could not start, has no failing step.
         failure = next((event for event in result.all_events if event.is_run_failure), None)
-        error = failure.job_failure_data.error if failure is not None else None
-        while error is not None and error.cause is not None:
-            error = error.cause
-        text = error.message.strip() if error else "the run failed"
-        message, _, next_step = text.partition("\n  next step: ")
-        problems.append(Problem("", message, next_step or f"see run {result.run_id} in Dagster's UI"))
+        problems.append(_problem("", _told(failure.job_failure_data.error if failure else None), result.run_id))
     return problems
+
+
+_NEXT_STEP = "\n  next step: "
+
+
+def _told(error: SerializableErrorInfo | None) -> str:
+    """What to say of a chain of errors: the first one made for a user, else the deepest, which is where it began."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.cause or error.context
+    if not chain:
+        return "the run failed"
+    chosen = next((item for item in chain if _NEXT_STEP in item.message), chain[-1])
+    return chosen.message.strip().removeprefix(f"{chosen.cls_name}: ")
+
+
+def _problem(step: str, text: str, run_id: str) -> Problem:
+    message, _, next_step = text.partition(_NEXT_STEP)
+    # The class of an error that was made for a user tells them nothing.
+    message = re.sub(r"^kash_pipeline[\w.]*: ", "", message.strip())
+    return Problem(step, message, next_step.strip() or f"see run {run_id} in Dagster's UI")
 
 
 def _failed_checks(result: dg.ExecuteInProcessResult) -> list[FailedCheck]:
