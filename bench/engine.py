@@ -287,7 +287,8 @@ closed as (
 ),
 postings as (
     select business_day, register_id, 'sale' as kind,
-           case when customer_id is null then '580100' else '411000' end as account, customer_id, null::bigint as rate, null as method_id, total_cents as amount from orders
+           case when customer_id is null then '580100' else '411000' end as account,
+           customer_id, null::bigint as rate, null as method_id, total_cents as amount from orders
     union all select v.business_day, v.register_id, 'sale', s.account, null, v.rate, null, v.vat - v.gross
     from vat v join sales s using (rate)
     union all select v.business_day, v.register_id, 'sale', t.account, null, v.rate, null, -v.vat

@@ -123,7 +123,7 @@ def _add(
 
 
 def digest_of(lines: pd.DataFrame) -> str:
-    """The digest of one entry, from its lines: sha256 over account, customer, rate, method, debit and credit, sorted."""
+    """The digest of one entry: sha256 over its sorted lines (account, customer, rate, method, debit, credit)."""
     texts = ("account", "customer_id", "vat_rate_bp", "method_id", "debit_cents", "credit_cents")
     columns = [arrow.array(lines[name], from_pandas=True) for name in texts]
     chunks = [column.combine_chunks() if isinstance(column, arrow.ChunkedArray) else column for column in columns]

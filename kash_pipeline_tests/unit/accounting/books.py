@@ -52,7 +52,7 @@ def shop(
             "shop": {"id": "port", "name": "Boulangerie du Port", **section},
             "source": {"kind": "files", "path": "facts"},
             "chart": list(chart or [CHART]),
-            "journals": dict(journals or {"C1": "C1", "C2": "C2"}),
+            "journals": dict({"C1": "C1", "C2": "C2"} if journals is None else journals),
         },
         Path("shop.toml"),
     )

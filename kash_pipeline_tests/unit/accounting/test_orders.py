@@ -263,7 +263,7 @@ def test_no_facts_give_no_entries() -> None:
     result = build(facts(), shop())
     assert result.entries.empty
     assert result.entry_lines.empty
-    assert list(result.entries.columns)[0] == "entry_key"
+    assert next(iter(result.entries.columns)) == "entry_key"
 
 
 def test_one_held_register_does_not_stop_the_other() -> None:
