@@ -23,13 +23,13 @@ SETTLE, TIMEOUT = 0.3, 1.0
 
 def publish(url: str, database_url: str, home: str, first: date, last: date, started: Event) -> None:
     """Publish some days; the exit code says how it ended. Anything unforeseen ends with a traceback and code 1."""
+    started.set()
     engine = open_engine(database_url)
     env = Environment(home=Path(home), lake_url=home, database_url=database_url, shop_path=Path(home) / "shop.toml")
     shop = shop_file(url, auth="oauth")
     try:
         # The real pacing, through PostgreSQL, at a pace that does not make the test wait.
         pacing = SharedPacing(engine, "chaos", limit=50, hold=0.01, lease=3.0)
-        started.set()
         with connect(shop, engine, env, pacing=pacing, timeout=TIMEOUT) as client:
             report = Publisher(client, engine, shop, settle=SETTLE, patience=2.0).publish(first, last)
         sys.exit(LEFTOVERS if report.problems else DONE)

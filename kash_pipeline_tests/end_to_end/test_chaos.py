@@ -95,7 +95,7 @@ class Chaos:
             ),
         )
         process.start()
-        assert started.wait(60)
+        assert started.wait(120), f"the process of {name} did not begin, exit code {process.exitcode}"
         return process
 
     def hurt(self, number: int, days: list[date], at: random.Random) -> str:
