@@ -107,58 +107,57 @@ def fec_lines(
     `validated_on`, or the accounting date. Lettering is done in the ledger and stays blank.
     """
     ordered = entries.sort_values(["date", "business_day", "journal", "register_id"], kind="stable")
-    # pandas sorts text by code point, so the numbering does not depend on the locale
-    rank = pd.Series(np.arange(len(ordered)), index=pd.Index(ordered["entry_key"].astype("str")))
-    lines = entry_lines.assign(rank=entry_lines["entry_key"].astype("str").map(rank)).dropna(subset=["rank"])
-    lines = lines.sort_values(["rank", "line_no"], kind="stable")
-    at = lines["rank"].to_numpy().astype(np.int64)
-    head = {name: ordered[name].to_numpy()[at] for name in ("journal", "date", "business_day", "label")}
-    accounts = lines["account"].astype("str")
-    customer = lines["customer_id"].astype("str")
-    journal = pd.Series(head["journal"]).astype("str")
-    dates = _days(head["date"])
+    rank = {key: position for position, key in enumerate(_words(ordered["entry_key"]))}
+    at_line = np.array([rank.get(key, -1) for key in _words(entry_lines["entry_key"])], dtype=np.int64)
+    lines = entry_lines.assign(rank=at_line).sort_values(["rank", "line_no"], kind="stable")
+    lines = lines[lines["rank"] >= 0]
+    at = lines["rank"].tolist()
+    journals, labels = _words(ordered["journal"]), _words(ordered["label"])
+    dates, piece_dates = _days(ordered["date"]), _days(ordered["business_day"])
+    accounts, customer_ids = _words(lines["account"]), _words(lines["customer_id"])
+    journal_names = journal_labels(entries, registers)
+    account_names = account_labels(set(accounts), shop, payment_methods)
+    customer_names = {"": ""} | dict(zip(_words(customers["customer_id"]), _words(customers["name"]), strict=True))
     out = {
-        "JournalCode": journal,
-        "JournalLib": journal.map(journal_labels(entries, registers)),
-        "EcritureNum": pd.Series(at + first_number).astype("str").str.zfill(6),
-        "EcritureDate": dates,
+        "JournalCode": [journals[entry] for entry in at],
+        "JournalLib": [journal_names[journals[entry]] for entry in at],
+        "EcritureNum": [f"{entry + first_number:06d}" for entry in at],
+        "EcritureDate": [dates[entry] for entry in at],
         "CompteNum": accounts,
-        "CompteLib": accounts.map(account_labels(set(accounts), shop, payment_methods)),
-        "CompAuxNum": customer.fillna(""),
-        "CompAuxLib": _customer_names(customer, customers),
-        "PieceRef": lines["entry_key"].astype("str"),
-        "PieceDate": _days(head["business_day"]),
-        "EcritureLib": pd.Series(head["label"]).astype("str"),
+        "CompteLib": [account_names[account] for account in accounts],
+        "CompAuxNum": customer_ids,
+        "CompAuxLib": [customer_names.get(customer, customer) for customer in customer_ids],
+        "PieceRef": _words(lines["entry_key"]),
+        "PieceDate": [piece_dates[entry] for entry in at],
+        "EcritureLib": [labels[entry] for entry in at],
         "Debit": _amounts(lines["debit_cents"]),
         "Credit": _amounts(lines["credit_cents"]),
-        "ValidDate": dates if validated_on is None else f"{validated_on:%Y%m%d}",
+        "ValidDate": [dates[entry] if validated_on is None else f"{validated_on:%Y%m%d}" for entry in at],
     }
-    frame = pd.DataFrame(
-        {name: np.asarray(values, dtype=object) for name, values in out.items() if name != "ValidDate"}
-    )
-    return frame.assign(ValidDate=out["ValidDate"]).reindex(columns=list(COLUMNS), fill_value="")
+    blank = [""] * len(at)
+    return pd.DataFrame({name: out.get(name, blank) for name in COLUMNS}, dtype="str")
 
 
-def _days(stamps: np.ndarray) -> np.ndarray:
-    text: np.ndarray = np.char.replace(np.datetime_as_string(stamps.astype("datetime64[D]")), "-", "")
-    return text.astype(object)
+def _words(column: pd.Series) -> list[str]:
+    """Text of a column, nulls as empty text."""
+    return ["" if word is None else word for word in column.astype(object).where(column.notna(), None)]
+
+
+def _days(column: pd.Series) -> list[str]:
+    days: list[str] = column.dt.strftime("%Y%m%d").tolist()
+    return days
 
 
 def _amounts(cents: pd.Series) -> list[str]:
     return [f"{whole},{rest:02d}" for whole, rest in (divmod(value, 100) for value in cents.tolist())]
 
 
-def _customer_names(customer: pd.Series, customers: pd.DataFrame) -> pd.Series:
-    names = pd.Series(customers["name"].to_numpy(), index=pd.Index(customers["customer_id"].astype("str")))
-    return customer.map(names.to_dict()).fillna(customer).fillna("")
-
-
 def journal_labels(entries: pd.DataFrame, registers: pd.DataFrame) -> dict[str, str]:
     """Journal code to the names of the registers that write into it; a register without a name counts by its id."""
-    names = dict(zip(registers["register_id"].astype("str"), registers["name"].astype("str"), strict=True))
-    pairs = entries[["journal", "register_id"]].astype("str").drop_duplicates().sort_values(["journal", "register_id"])
+    names = dict(zip(_words(registers["register_id"]), _words(registers["name"]), strict=True))
+    pairs = sorted(set(zip(_words(entries["journal"]), _words(entries["register_id"]), strict=True)))
     labels: dict[str, list[str]] = {}
-    for journal, register in pairs.itertuples(index=False):
+    for journal, register in pairs:
         labels.setdefault(journal, []).append(names.get(register, register))
     return {journal: ", ".join(found) for journal, found in labels.items()}
 
@@ -176,7 +175,7 @@ def account_labels(accounts: set[str], shop: ShopFile, payment_methods: pd.DataF
 
 
 def _roles(shop: ShopFile, payment_methods: pd.DataFrame) -> dict[str, str]:
-    names = dict(zip(payment_methods["method_id"].astype("str"), payment_methods["name"].astype("str"), strict=True))
+    names = dict(zip(_words(payment_methods["method_id"]), _words(payment_methods["name"]), strict=True))
     roles: dict[str, str] = {}
     for chart in shop.chart:
         one = chart.takings_to_come == chart.takings_paid
@@ -208,12 +207,12 @@ def _rates(shop: ShopFile) -> dict[str, str]:
 
 def fec_text(lines: pd.DataFrame, separator: str = "\t") -> str:
     """The file's text: names first, CR LF after each line. Separators and line breaks inside a field become spaces."""
-    breaks = re.compile(r"[\t|\r\n\x00-\x1f]+")
+    breaks = re.compile(r"[|\x00-\x1f]+")
     columns = []
     for name in COLUMNS:
-        words = lines[name].astype("str")
-        distinct = {word: breaks.sub(" ", word).strip() for word in words.unique()}
-        columns.append(words.map(distinct).tolist())
+        words = lines[name].tolist()
+        plain = {word: breaks.sub(" ", word).strip() for word in set(words)}
+        columns.append([plain[word] for word in words])
     rows = [separator.join(COLUMNS), *(separator.join(row) for row in zip(*columns, strict=True))]
     return "".join(f"{row}\r\n" for row in rows)
 

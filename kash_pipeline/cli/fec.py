@@ -88,7 +88,7 @@ def fec(
     if findings := fec_file.check_fec(text):
         raise AccountingError(
             "the FEC would be refused:" + "".join(f"\n  - {finding}" for finding in findings[:20]),
-            next_step="correct the entries of --entries; built from --files, this is a defect: please report it",
+            next_step="correct what is named in the shop file, in the till's chapters or in --entries",
         )
     content, replaced = fec_file.encode(text, encoding)
     target = out / name if out.is_dir() or not out.suffix else out

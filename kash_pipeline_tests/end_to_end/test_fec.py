@@ -145,6 +145,19 @@ def test_a_period_takes_its_entries_only_and_numbers_them_without_gap(shop: str,
     ]
 
 
+def test_a_period_without_entries_or_customers_is_a_file_all_the_same(shop: str, facts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fec.txt"
+    empty = ("--from", "2026-05-01", "--to", "2026-05-31", "--out", str(out))
+    assert fec("--shop", shop, "--files", str(facts), *empty) == 0
+    assert out.read_bytes() == "\t".join(COLUMNS).encode() + b"\r\n"
+    for name in ("customers", "payments", "closings", "closing_counts"):
+        (facts / f"{name}.csv").unlink()
+    text = (facts / "orders.csv").read_text(encoding="utf-8").replace("C0042", "")
+    (facts / "orders.csv").write_text(text, encoding="utf-8")
+    assert fec("--shop", shop, "--files", str(facts), *YEAR, "--out", str(out)) == 0
+    assert {record["CompAuxNum"] + record["CompAuxLib"] for record in records(out.read_bytes())} == {""}
+
+
 def test_valid_date_is_the_accounting_date_or_the_day_given(shop: str, facts: Path, tmp_path: Path) -> None:
     out = tmp_path / "fec.txt"
     assert fec("--shop", shop, "--files", str(facts), *YEAR, "--validated-on", "2026-04-02", "--out", str(out)) == 0
