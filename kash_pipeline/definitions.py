@@ -1,79 +1,18 @@
-"""Dagster's code location: everything of one shop, put together by one function.
+"""Dagster's code location: the shop that KASH_SHOP names.
 
-Only assembly belongs here; assets, jobs and resources are in defs/. Importing this module reads no file and starts
-nothing: the shop file is read when Dagster asks for `defs`, a database when a run begins.
+Only this entry belongs here; what a shop has is put together in defs/assembly.py. Importing this module reads no file
+and starts nothing: the shop file is read when Dagster asks for `defs`, a database when a run begins.
 """
-
-import os
-import warnings
-from typing import Any
 
 import dagster as dg
 
-from kash_pipeline.defs.accounting import accounting_assets
-from kash_pipeline.defs.daily import no_progress
-from kash_pipeline.defs.jobs import runs_by_itself, schedules, shop_jobs
-from kash_pipeline.defs.marts import mart_assets
-from kash_pipeline.defs.pos import pos_assets
-from kash_pipeline.defs.publishing import publishing_assets
-from kash_pipeline.defs.reference import reference_assets
-from kash_pipeline.defs.resources import LakeResource, PennylaneResource, TillResource, WarehouseResource
-from kash_pipeline.defs.sensors import publication_sensor
-from kash_pipeline.settings import Environment, ShopFile, load_shop
-from kash_pipeline.warehouse.sql_models import load_project
+from kash_pipeline.defs.assembly import build_definitions
+from kash_pipeline.settings import Environment, load_shop
 
-
-def build_definitions(
-    shop: ShopFile, *, environment: Environment | None = None, **resource_overrides: Any
-) -> dg.Definitions:
-    """Assets, checks, jobs, schedules and sensors of one shop.
-
-    `environment` says where state lives (default: the process's environment variables). A resource is replaced by
-    naming it: `warehouse` (an Engine), `lake` (a Lake), `till` and `pennylane` (functions that open a Source and a
-    PennylaneClient), `progress`.
-    Raises SettingsError for an unknown deployment, SqlModelError for a broken dbt_like_sql/.
-    """
-    where = environment or Environment.read()
-    resources = {
-        "warehouse": WarehouseResource(home=str(where.home), url=_database_url(where)),
-        "lake": LakeResource(url=where.lake_url, shop_id=shop.shop.id),
-        "till": TillResource(shop_path=str(shop.path), lake_url=where.lake_url),
-        "pennylane": PennylaneResource(shop_path=str(shop.path), home=str(where.home)),
-        "progress": no_progress,
-    } | resource_overrides
-    sensors = []
-    if shop.pennylane:
-        on = runs_by_itself("publish_when_ready", where.deployment)
-        sensors.append(
-            publication_sensor(shop, dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED)
-        )
-    with warnings.catch_warnings():
-        # BackfillPolicy is marked as beta; we rely on it knowingly, and on a pinned version.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = [
-            reference_assets(shop),
-            *pos_assets(shop),
-            *accounting_assets(shop),
-            *publishing_assets(shop),
-            *mart_assets(shop, load_project()),
-        ]
-    return dg.Definitions(
-        assets=assets,
-        jobs=shop_jobs(shop),
-        schedules=schedules(shop, where.deployment),
-        sensors=sensors,
-        resources=resources,
-        executor=dg.in_process_executor,
-    )
-
-
-def _database_url(where: Environment) -> str | dg.EnvVar | None:
-    """By name where the environment has it: a URL may hold a password, and the UI shows what a resource is made of."""
-    named = where.database_url is not None and where.database_url == os.environ.get("KASH_DATABASE_URL")
-    return dg.EnvVar("KASH_DATABASE_URL") if named else where.database_url
+__all__ = ["build_definitions", "defs"]
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The shop that KASH_SHOP names. Raises SettingsError with file, key and correction when it cannot be used."""
+    """The shop's definitions. Raises SettingsError with file, key and correction when its file cannot be used."""
     return build_definitions(load_shop(Environment.read().shop_path))

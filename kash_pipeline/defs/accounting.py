@@ -4,8 +4,7 @@ Only the shell belongs here: which days, which facts, one transaction per month,
 Every rule is in accounting/, what may be sent in warehouse/ledger.py.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -14,6 +13,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from kash_pipeline import accounting, reconciliation
+from kash_pipeline.accounting import proofs
 from kash_pipeline.defs.daily import (
     CONTRACT,
     Day,
@@ -31,7 +31,7 @@ from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
 from kash_pipeline.schemas.facts import DAILY, Facts
-from kash_pipeline.settings import ShopFile
+from kash_pipeline.settings import ShopFile, bp_to_rate
 from kash_pipeline.warehouse import windows
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
@@ -89,7 +89,14 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
             check(CONTRACT, "Columns, types and units are those of kash_pipeline/schemas/entries.py.", blocking=True),
             check("no_held_days", "No register-day of the shop waits for a cure; otherwise each with its next step."),
             check("entries_balance", "Debits equal credits in every entry, and its lines sum to its totals."),
-            check("entries_equal_facts", "Sales and VAT per rate, takings per method: entries equal the till's facts."),
+            check(
+                "entries_equal_facts",
+                "Takings per day, register and method, net sales and VAT per rate: entries equal the till's facts.",
+            ),
+            check(
+                "clearing_accounts_zero",
+                "The clearing accounts of counter orders (R and S) hold nothing but the open items listed as notices.",
+            ),
         ],
     )
     def entries(
@@ -99,7 +106,7 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
         progress: dg.ResourceParam[Progress],
     ) -> StepEvents:
         ledger = PublicationLedger(warehouse, shop.shop.id)
-        proof = _Proof()
+        proof = Proof(shop)
         first = date.fromisoformat(min(context.partition_keys))
         try:
             for name in NEEDED:
@@ -160,52 +167,86 @@ def _figures(days: list[date], frames: Mapping[str, pd.DataFrame]) -> list[Day]:
     ]
 
 
-@dataclass
-class _Proof:
-    """What the months built so far prove, kept as sums: entries that do not balance, and till against entries."""
+OPEN_ITEMS = ("unpaid_order", "paid_earlier", "late_payment", "early_payment")
+"""Notices whose amounts are what R and S hold together (accounting/closings.py)."""
 
+
+@dataclass
+class Proof:
+    """What the months built so far prove, kept as the rows that fail and the number of those compared."""
+
+    shop: ShopFile
     to_correct: int = 0
-    unbalanced: list[tuple[str, int, int]] = field(default_factory=list)
-    differences: list[tuple[str, str, str, int, int]] = field(default_factory=list)
-    compared: Counter[str] = field(default_factory=Counter)
+    entries: int = 0
+    unbalanced: list[Sequence[object]] = field(default_factory=list)
+    sums: int = 0
+    differences: list[Sequence[object]] = field(default_factory=list)
+    days: int = 0
+    not_listed: list[Sequence[object]] = field(default_factory=list)
+    listed_cents: int = 0
 
     def add(self, facts: Facts, built: accounting.BuildResult, to_correct: int) -> None:
-        """Compare one month: entries with their lines, and with the facts of the register-days that are not held."""
+        """Compare one month: entries with their lines, with the till's facts, and R and S with what is listed."""
         self.to_correct += to_correct
-        lines = built.entry_lines.groupby("entry_key", observed=True)[["debit_cents", "credit_cents"]].sum()
-        totals = built.entries.set_index("entry_key")[["debit_cents", "credit_cents"]]
-        both = totals.join(lines.add_suffix("_of_lines"), how="outer").fillna(-1).astype("int64")
-        odd = both[both.nunique(axis=1) != 1]
-        self.unbalanced += [
-            (str(key), int(row["debit_cents_of_lines"]), int(row["credit_cents_of_lines"]))
-            for key, row in odd.iterrows()
-        ]
-        self.compared["entries"] += len(both)
+        entries, lines, held = built.entries, built.entry_lines, built.held
+        self.entries += len(entries)
+        failing: dict[str, Sequence[object]] = {}
+        for what, found in (
+            ("debits are not credits", proofs.unbalanced(lines)),
+            ("a line with both sides or none", proofs.two_sided(lines)),
+            ("its totals are not those of its lines", proofs.not_as_told(entries, lines)),
+        ):
+            for row in found.itertuples(index=False):
+                failing.setdefault(str(row.entry_key), (row.entry_key, what, row.debit_cents, row.credit_cents))
+        self.unbalanced += failing.values()
+        self._takings(proofs.takings(facts, entries, lines, held), len(facts.payments))
+        self._rates(facts, built)
+        self._clearing(built)
 
+    def _takings(self, differing: pd.DataFrame, compared: int) -> None:
+        self.sums += compared
+        for row in differing.itertuples(index=False):
+            of = f"{row.register_id}, method {row.method_id}"
+            self.differences.append((f"{row.business_day:%Y-%m-%d}", of, "takings", row.till_cents, row.books_cents))
+
+    def _rates(self, facts: Facts, built: accounting.BuildResult) -> None:
+        """Net and VAT per rate, where the till says them; a till that does not has nothing to compare with."""
         orders = _not_held(facts.orders, built.held)
-        order_lines = facts.order_lines[facts.order_lines["order_id"].isin(orders["order_id"])]
-        by_rate = reconciliation.side_by_side(
-            reconciliation.till_by_rate(orders, order_lines, facts.order_vat)[
-                ["vat_rate_bp", "net_cents", "vat_cents"]
-            ],
-            reconciliation.entries_by_rate(built.entries, built.entry_lines),
-            None,
-            "vat_rate_bp",
+        lines = facts.order_lines[facts.order_lines["order_id"].isin(orders["order_id"])]
+        told = reconciliation.till_by_rate(orders, lines, facts.order_vat)
+        if told.empty:
+            return
+        booked = reconciliation.entries_by_rate(built.entries, built.entry_lines)
+        sides = reconciliation.side_by_side(
+            told[["vat_rate_bp", "net_cents", "vat_cents"]], booked, None, "vat_rate_bp"
         )
-        by_method = reconciliation.side_by_side(
-            reconciliation.till_by_method(_not_held(facts.payments, built.held), facts.payment_methods),
-            reconciliation.entries_by_method(built.entries, built.entry_lines),
-            None,
-            "method_id",
+        self.sums += 2 * len(sides)
+        month = f"{facts.orders['business_day'].min():%Y-%m}"
+        for row in sides[~sides["agree"]].itertuples(index=False):
+            of = f"VAT rate {bp_to_rate(row.vat_rate_bp)}"
+            for figure in ("net_cents", "vat_cents"):
+                till, books = getattr(row, f"till_{figure}"), getattr(row, f"entries_{figure}")
+                if till != books:
+                    self.differences.append((month, of, figure.removesuffix("_cents"), till, books))
+
+    def _clearing(self, built: accounting.BuildResult) -> None:
+        """Day by day, R and S together move by what that day's notices list. A day with a held register is left out:
+        an order and its payment may stand on two registers."""
+        accounts = {account for period in self.shop.chart for account in (period.takings_to_come, period.takings_paid)}
+        lines = built.entry_lines
+        lines = lines[lines["account"].astype("str").isin(accounts) & lines["customer_id"].isna()]
+        day_of = built.entries.set_index(built.entries["entry_key"].astype("str"))["business_day"]
+        moved = (
+            (lines["debit_cents"] - lines["credit_cents"]).groupby(lines["entry_key"].astype("str").map(day_of)).sum()
         )
-        month = f"{built.entries['business_day'].min():%Y-%m}" if len(built.entries) else ""
-        for what, sides in (("vat_rate_bp", by_rate), ("method_id", by_method)):
-            self.compared[what] += len(sides)
-            for _, row in sides[~sides["agree"]].iterrows():
-                for figure in (name.removeprefix("till_") for name in sides.columns if name.startswith("till_")):
-                    told, booked = int(row[f"till_{figure}"]), int(row[f"entries_{figure}"])
-                    if told != booked:
-                        self.differences.append((month, f"{what} {row[what]}", figure, told, booked))
+        open_items = built.notices[built.notices["code"].isin(OPEN_ITEMS)]
+        listed = open_items.groupby("business_day")["amount_cents"].sum()
+        both = pd.DataFrame({"moved": moved, "listed": listed}).fillna(0).astype("int64")
+        both = both[~both.index.isin(built.held["business_day"])]
+        self.days += built.entries["business_day"].nunique()
+        self.listed_cents += int(both["listed"].sum())
+        for day, row in both[both["moved"] != both["listed"]].iterrows():
+            self.not_listed.append((f"{day:%Y-%m-%d}", int(row["moved"]), int(row["listed"])))
 
 
 def _not_held(rows: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
@@ -218,7 +259,7 @@ def _not_held(rows: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
     return rows[marked["waits"].isna().to_numpy()]
 
 
-def _checks(warehouse: sa.Engine, shop: ShopFile, proof: _Proof) -> Iterator[dg.AssetCheckResult]:
+def _checks(warehouse: sa.Engine, shop: ShopFile, proof: Proof) -> Iterator[dg.AssetCheckResult]:
     """The business rules: none of them stops a run, each names what a person has to look at."""
     with warehouse.connect() as connection:
         held = windows.sql_frame(
@@ -241,23 +282,28 @@ def _checks(warehouse: sa.Engine, shop: ShopFile, proof: _Proof) -> Iterator[dg.
             **({"held": table(("day", "register", "reason", "what", "next step"), rows)} if rows else {}),
         },
     )
-    yield dg.AssetCheckResult(
-        check_name="entries_balance",
-        passed=not proof.unbalanced,
-        severity=dg.AssetCheckSeverity.ERROR,
-        metadata={
-            "entries compared": proof.compared["entries"],
-            **({"unbalanced": table(("entry", "debit", "credit"), proof.unbalanced)} if proof.unbalanced else {}),
-        },
+    yield _result("entries_balance", proof.entries, ("entry", "what", "debit_cents", "credit_cents"), proof.unbalanced)
+    yield _result("entries_equal_facts", proof.sums, ("when", "of", "figure", "till", "entries"), proof.differences)
+    yield _result(
+        "clearing_accounts_zero",
+        proof.days,
+        ("day", "moved_cents", "listed_cents"),
+        proof.not_listed,
+        listed_cents=proof.listed_cents,
     )
-    columns = ("month", "of", "figure", "till", "entries")
-    yield dg.AssetCheckResult(
-        check_name="entries_equal_facts",
-        passed=not proof.differences,
+
+
+def _result(
+    name: str, compared: int, columns: Sequence[str], failing: Sequence[Sequence[object]], **figures: int
+) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not failing,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
-            "sums per VAT rate compared": proof.compared["vat_rate_bp"],
-            "sums per method compared": proof.compared["method_id"],
-            **({"differences": table(columns, proof.differences)} if proof.differences else {}),
+            "compared": compared,
+            **figures,
+            "failing": len(failing),
+            **({"which": table(columns, failing)} if failing else {}),
         },
     )

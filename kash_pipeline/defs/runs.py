@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
+from kash_pipeline.defs.assembly import build_definitions
 from kash_pipeline.defs.daily import ROW_COUNT, no_progress
 from kash_pipeline.defs.instance import OWNER_TAG
 from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, PUBLISH, REFERENCE_SYNC, range_tags
@@ -92,8 +93,6 @@ def run_days(
 
     A shop without [pennylane] has no last stage. Failures are data (`StageResult.problems`), not exceptions.
     """
-    from kash_pipeline.definitions import build_definitions
-
     now = ""
 
     def told(asset: str, done: int, asked: int) -> None:
