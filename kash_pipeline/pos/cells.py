@@ -62,7 +62,7 @@ def suggestion(kind: str, cell: str) -> str:
         if plain.count(",") == 1 and "." not in plain:
             plain = plain.replace(",", ".")
         if "." in plain:
-            plain = re.sub(rf"(\.\d{{{SCALE[kind]}}})0+$", r"\1", plain)
+            plain = re.sub(rf"(\.\d{{{SCALE[kind]}}})0+$", r"\1", plain).removesuffix(".")
         return plain if plain != cell and not len(_parse_numbers(pa.array([plain]), kind).bad) else ""
     if kind == "day":
         plain = re.sub(r"^(\d\d)[/.-](\d\d)[/.-](\d{4})$", r"\3-\2-\1", cell.strip())[:10]

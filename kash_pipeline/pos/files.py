@@ -57,6 +57,7 @@ _WORDS: dict[tuple[str, str], tuple[str, ...]] = {
 _DEFAULTS = {("order_lines", "nature"): "sale"}
 # Nullable cells whose column must stand all the same, as the interface prints them upright.
 _UPRIGHT = {("order_lines", "label")}
+_SHOWN = 60  # characters of a cell told in a message
 # A row whose parent is not there has no day and no register of its own, so no register-day could be held for it.
 _PARENTS = (
     ("order_lines", "order_id", "orders"),
@@ -221,11 +222,13 @@ def _match_columns(
         return {}, [Problem(file, f"the header is separated by {sign}", "separate the columns by commas", row=1)]
     for name in header:
         if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(name[:_SHOWN], by_name, n=1, cutoff=0.5)
             known = f"did you mean {near[0]}?" if near else f"the columns are {', '.join(c.name for c in columns)}"
             cure = f"rename it or take it away: {known}"
-            shown = repr(name) if name != name.strip() or not name else name
-            problems.append(Problem(file, f"unknown column {shown}", cure, row=None if parquet else 1, column=name))
+            shown = name if name == name.strip() and 0 < len(name) <= _SHOWN else _quoted(name)
+            problems.append(
+                Problem(file, f"unknown column {shown}", cure, row=None if parquet else 1, column=name[:_SHOWN])
+            )
         elif by_name[name] in named:
             problems.append(Problem(file, "this column stands twice", "keep one of them", row=1, column=name))
         else:
@@ -253,7 +256,7 @@ def _column(
     for position in parsed.bad[:PER_COLUMN].tolist():
         cell = str(ready[position].as_py())
         meant = cells.suggestion(column.kind, cell)
-        what = f"{cell!r} is not {cells.form(column.kind)}"
+        what = f"{_quoted(cell)} is not {cells.form(column.kind)}"
         if column.kind == "text":
             what = "the cell holds a NUL character"
         problems.append(Problem(file, what, f"write {meant}" if meant else "correct it", row_of(position), shown))
@@ -275,6 +278,12 @@ def _column(
     return result, _unknown_words(file, shown, result, words, row_of) if words else []
 
 
+def _quoted(value: object) -> str:
+    """A value for a message: in quotes when it is text, and no longer than a line of a screen."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def _unknown_words(
     file: str, shown: str, values: pa.Array, words: Sequence[str], row_of: Callable[[int], int]
 ) -> list[Problem]:
@@ -282,9 +291,9 @@ def _unknown_words(
     problems = []
     for position in unknown[:PER_COLUMN].tolist():
         word = values[position].as_py()
-        near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(word[:_SHOWN].lower(), words, n=1, cutoff=0.5)
         cure = f"write {near[0]}, if that is meant" if near else f"write one of {', '.join(words)}"
-        problems.append(Problem(file, f"{word!r} is no known {shown}", cure, row_of(position), shown))
+        problems.append(Problem(file, f"{_quoted(word)} is no known {shown}", cure, row_of(position), shown))
     return problems
 
 
@@ -358,7 +367,7 @@ def _repeated_keys(table: str, read: _Read) -> list[Problem]:
     for position in np.flatnonzero(repeated)[:PER_COLUMN].tolist():
         same = (first_of == frame.iloc[position]).all(axis=1)
         first = read.row_of(int(first_of.index[same.to_numpy()][0]))
-        value = ", ".join(repr(read.data.column(key)[position].as_py()) for key in keys)
+        value = ", ".join(_quoted(read.data.column(key)[position].as_py()) for key in keys)
         shown = ", ".join(read.named[key] for key in keys)
         cure = "keep one of the two, or give each its own"
         problems.append(Problem(read.file, f"{value} stood in row {first} already", cure, read.row_of(position), shown))
@@ -381,7 +390,7 @@ def _orphans(child: str, key: str, parent: str, read: Mapping[str, _Read]) -> li
     return [
         Problem(
             table.file,
-            f"{values[position].as_py()!r} is no {what} of this folder",
+            f"{_quoted(values[position].as_py())} is no {what} of this folder",
             f"add the {what} to {read[parent].file if parent in read else parent + '.csv'} or take the row away",
             table.row_of(position),
             table.named[key],

@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 
 from kash_pipeline.pos.errors import Problem
 
+# The csv module's own limit of 131,072 characters a cell would take a long label for damage; Arrow has no limit.
+csv.field_size_limit(2**31 - 1)
+
 PER_COLUMN = 5
 """Problems told per file and column: the sixth wrong decimal comma teaches nothing new."""
 
@@ -102,7 +105,8 @@ def _load_csv(file: Path) -> tuple[Loaded | None, list[Problem]]:
     def line_of(position: int) -> int:
         if not lines:
             lines.extend(_line_numbers(file))
-        return lines[position]
+        # csv and Arrow count rows alike in all that was tried; should they ever differ, a wrong row beats a traceback.
+        return lines[position] if position < len(lines) else position + 2
 
     return Loaded(data, line_of), []
 

@@ -116,6 +116,21 @@ def test_quoted_commas_quotes_and_line_breaks_stay_in_the_cell(folder: Path) -> 
     assert read_folder(folder).order_lines["label"].tolist()[-2] == 'Menu "du jour",\nà emporter'
 
 
+def test_long_cells_and_quoted_headers_are_no_damage(folder: Path) -> None:
+    text = (folder / "customers.csv").read_text(encoding="utf-8")
+    header, row = text.splitlines()
+    header = ",".join(f'"{name}"' for name in header.split(","))
+    long_name = "Mairie " * 30_000
+    (folder / "customers.csv").write_text(f"\ufeff{header}\n{row.replace('Mairie', long_name)}\n", encoding="utf-8")
+    assert read_folder(folder).customers["name"].str.len().tolist() == [len(long_name) + len(" de Sainte-Luce")]
+    (folder / "customers.csv").write_text(f"{header}\n{row.replace('company', long_name)}\n", encoding="utf-8")
+    with pytest.raises(FilesError) as refused:
+        read_folder(folder)
+    (problem,) = refused.value.problems
+    assert (problem.row, problem.column) == (2, "kind")
+    assert len(str(problem)) < 400
+
+
 def test_several_problems_are_told_at_once_and_capped(folder: Path) -> None:
     text = (folder / "order_lines.csv").read_text(encoding="utf-8").replace("5.5,", "5;5,")
     (folder / "order_lines.csv").write_text(text, encoding="utf-8")
@@ -266,6 +281,9 @@ def test_a_cell_is_an_amount_only_in_the_one_form(cell: str) -> None:
         ("cents", "13.657", ""),
         ("cents", "1,234,567", ""),
         ("cents", "NaN", ""),
+        ("int", "3.0", "3"),
+        ("int", "3.5", ""),
+        ("milli", "1.2500", "1.250"),
         ("bp", "5,5%", "5.5"),
         ("bp", "0.055", ""),
         ("day", "20/03/2026", "2026-03-20"),
