@@ -27,9 +27,9 @@ def serving(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> Iterator[st
     Raises PortInUse, SandboxError (another reason the address cannot be taken), ServerDidNotStart.
     """
     listener = _listen(host, port)
-    # Server logs of a stand-in would drown the progress display of the command that started it.
+    # Only what is broken is logged: start and access lines would drown the display of the command that serves.
     config = uvicorn.Config(
-        _WithAbort(app), log_config=None, log_level="critical", access_log=False, timeout_graceful_shutdown=2
+        _WithAbort(app), log_config=None, log_level="error", access_log=False, timeout_graceful_shutdown=2
     )
     server = _Server(config)
     failures: list[BaseException] = []

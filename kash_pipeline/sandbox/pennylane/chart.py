@@ -153,7 +153,8 @@ def require_open(call: Call, when: date) -> None:
     """
     row = call.connection.exec_driver_sql(
         "select f.status, c.frozen_before from companies c left join fiscal_years f"
-        " on f.company_id = c.id and %(when)s between f.start and f.finish where c.id = %(company)s",
+        " on f.company_id = c.id and %(when)s between f.start and f.finish where c.id = %(company)s"
+        " order by f.start desc limit 1",
         {"when": when, "company": call.company},
     ).one()
     if row.status is None:

@@ -90,9 +90,9 @@ def authorize(connection: Connection, query: Mapping[str, str]) -> Page:
     """
     client = _client(connection, query.get("client_id", ""))
     if client is None:
-        return refusal("L'application qui vous envoie ici est inconnue de Pennylane (client_id).")
+        return refusal("The application that sent you here is not known (client_id).")
     if query.get("redirect_uri", "") not in client.redirect_uris:
-        return refusal("L'adresse de retour n'est pas celle enregistrée pour cette application (redirect_uri).")
+        return refusal("The address to return to is not registered for this application (redirect_uri).")
     problem = _request_problem(query)
     if problem:
         return Page(location=_way_back(query, error=problem))
@@ -115,14 +115,14 @@ def decide(connection: Connection, form: Mapping[str, str], now: datetime) -> Pa
     """What follows when the person presses a button of the consent page."""
     client = _client(connection, form.get("client_id", ""))
     if client is None or form.get("redirect_uri", "") not in client.redirect_uris or _request_problem(form):
-        return refusal("Cette demande ne vient pas d'une page de consentement.")
+        return refusal("This request does not come from a consent page.")
     if form.get("decision") != "approve":
         return Page(location=_way_back(form, error="access_denied"))
     company = connection.exec_driver_sql(
         "select id from companies where id::text = %(id)s", {"id": form.get("company", "")}
     ).scalar()
     if company is None:
-        return refusal("Cette société n'existe pas.")
+        return refusal("There is no such company.")
     grant = new_grant(connection, company, client.id, working_scopes(form["scope"]), now)
     code = secrets.token_urlsafe(32)
     connection.exec_driver_sql(

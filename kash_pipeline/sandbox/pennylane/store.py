@@ -60,11 +60,24 @@ def prepare(engine: Engine) -> None:
 def ensure_company(
     connection: Connection, name: str, *, reg_no: str, fiscal_years: Iterable[FiscalYear], now: datetime
 ) -> int:
-    """The id of the company `name`, made with chart, journals and fiscal years if it is new."""
+    """The id of the company `name`, made with chart and journals if it is new.
+
+    Fiscal years are added where none stands yet, so that a sandbox kept from last time also serves newer data.
+    """
     connection.exec_driver_sql("select pg_advisory_xact_lock(hashtext('sandbox_pennylane'))")
     found = connection.exec_driver_sql("select id from companies where name = %(name)s", {"name": name}).scalar()
-    if found is not None:
-        return int(found)
+    company = _new_company(connection, name, reg_no, now) if found is None else int(found)
+    for year in fiscal_years:
+        connection.exec_driver_sql(
+            "insert into fiscal_years (company_id, start, finish, status, created_at, updated_at)"
+            " select %(company)s, %(start)s, %(finish)s, %(status)s, %(now)s, %(now)s where not exists (select from"
+            " fiscal_years where company_id = %(company)s and start <= %(finish)s and finish >= %(start)s)",
+            {"company": company, "now": now} | year._asdict(),
+        )
+    return company
+
+
+def _new_company(connection: Connection, name: str, reg_no: str, now: datetime) -> int:
     company: int = connection.exec_driver_sql(
         "insert into companies (name, reg_no) values (%(name)s, %(reg_no)s) returning id",
         {"name": name, "reg_no": reg_no},
@@ -87,12 +100,6 @@ def ensure_company(
             "types": [kind for _, _, kind in JOURNALS],
         },
     )
-    for year in fiscal_years:
-        connection.exec_driver_sql(
-            "insert into fiscal_years (company_id, start, finish, status, created_at, updated_at)"
-            " values (%(company)s, %(start)s, %(finish)s, %(status)s, %(now)s, %(now)s)",
-            {"company": company, "now": now} | year._asdict(),
-        )
     return company
 
 

@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
 import httpx
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
 
 from kash_pipeline.sandbox import pennylane
 from kash_pipeline.sandbox.server import serving
@@ -284,3 +288,27 @@ def test_values_postgresql_cannot_hold_are_bad_requests(pennylane_sandbox: Penny
         with pennylane_sandbox.contract.bad_requests_expected():
             huge = http.get(f"/journals/{10**30}")
     assert (nul.status_code, huge.status_code) == (400, 404)
+
+
+def test_a_kept_sandbox_opens_the_years_of_newer_data(
+    make_pennylane_sandbox: Callable[..., PennylaneHandle],
+) -> None:
+    """Known years stay as the accountant left them."""
+    first = make_pennylane_sandbox(
+        limiter=None, fiscal_years=[pennylane.FiscalYear(date(2024, 1, 1), date(2024, 12, 31), "closed")]
+    )
+    wanted = [pennylane.FiscalYear(date(year, 1, 1), date(year, 12, 31), "open") for year in (2024, 2025)]
+    pennylane.create_app(first.engine, limiter=None, fiscal_years=wanted)
+    with first.client() as http:
+        years = _everything(http, "/fiscal_years", sort="start")
+    assert [(year["start"], year["status"]) for year in years] == [("2024-01-01", "closed"), ("2025-01-01", "open")]
+
+
+def test_sandboxes_starting_at_once_do_not_collide(pennylane_database: str) -> None:
+    with psycopg.connect(pennylane_database, autocommit=True) as connection:
+        connection.execute("drop schema if exists sandbox_pennylane cascade")
+    url = sa.make_url(pennylane_database).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, poolclass=NullPool)
+    with ThreadPoolExecutor(4) as pool:
+        apps = list(pool.map(lambda _: pennylane.create_app(engine), range(4)))
+    assert len({app.admin.account_id("530") for app in apps}) == 1
