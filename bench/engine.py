@@ -26,7 +26,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from kash_pipeline.accounting import Carry, build
-from kash_pipeline.schemas.columns import arrow_schema, from_arrow, is_coded
+from kash_pipeline.schemas.columns import arrow_schema, from_arrow, is_coded, partial_frame
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES
 from kash_pipeline.schemas.facts import DAILY, FACTS, PAYMENT_METHODS, REGISTERS, Facts
 from kash_pipeline.settings import ShopFile, shop_from
@@ -37,7 +37,7 @@ RATES = (210, 550, 1000, 2000)
 REGISTERS_IDS = tuple(f"K{number}" for number in range(1, 9))
 METHODS = (("CASH", "cash"), ("CARD", "card"), ("CHQ", "cheque"), ("TR", "meal_voucher"), ("VIR", "transfer"))
 LINES_PER_ORDER = 3.4
-WINDOW_LINES = 1_000_000
+WINDOW_LINES = 1_200_000
 """Whole months are built together up to this many lines: memory then depends on this number, not on the year."""
 
 CHART: dict[str, Any] = {
@@ -194,7 +194,7 @@ def read(folder: Path, months: list[int], columns: dict[str, tuple[str, ...]]) -
         source = parquet.ParquetDataset(
             [folder / name / f"2026-{month:02d}.parquet" for month in months], read_dictionary=text
         )
-        tables[name] = _frame(source.read(columns=list(names)))
+        tables[name] = partial_frame(source.read(columns=list(names)), FACTS[name])
     return Facts(
         **tables,
         payment_methods=from_arrow(
@@ -219,14 +219,6 @@ def read(folder: Path, months: list[int], columns: dict[str, tuple[str, ...]]) -
             REGISTERS,
         ),
     )
-
-
-def _frame(table: arrow.Table) -> pd.DataFrame:
-    frame = table.unify_dictionaries().to_pandas(date_as_object=False)
-    for column in ("vat_cents", "opening_float_cents", "closing_float_cents", "total_cents", "perpetual_total_cents"):
-        if column in frame and frame[column].dtype == "float64":
-            frame[column] = frame[column].astype("Int64")
-    return frame
 
 
 def windows(folder: Path) -> Iterator[list[int]]:

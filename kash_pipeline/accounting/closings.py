@@ -5,6 +5,7 @@ VAT account. What a closing clears is settled in window.py; sales and payments a
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -254,8 +255,7 @@ def _uncleared(window: Window, left: list[tuple[str, Codes, Codes, Cents]]) -> p
 # -- one closing after another ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Closed:
+class Closed(NamedTuple):
     """A closing as the next one looks back on it; None and UNKNOWN_INSTANT where the till does not say."""
 
     row: int
@@ -279,9 +279,9 @@ def _closed(table: pd.DataFrame, register: Codes, rows: list[int]) -> list[Close
         values, missing = part[name].fillna(0).to_numpy(np.int64).tolist(), part[name].isna().tolist()
         return [None if unknown else value for value, unknown in zip(values, missing, strict=True)]
 
-    return [
-        Closed(*fields)
-        for fields in zip(
+    return list(
+        map(
+            Closed,
             rows,
             register[rows].tolist(),
             instants(part["opened_at"]).tolist(),
@@ -290,9 +290,8 @@ def _closed(table: pd.DataFrame, register: Codes, rows: list[int]) -> list[Close
             cents("closing_float_cents"),
             cents("total_cents"),
             cents("perpetual_total_cents"),
-            strict=True,
         )
-    ]
+    )
 
 
 def closing_chain(window: Window, calendar: Calendar) -> Chain:

@@ -303,24 +303,25 @@ def _heads(
 ) -> tuple[list[str], list[str], list[str]]:
     window, chart = assembly.window, assembly.chart
     shop_id = chart.shop.shop.id
-    by_order = chart.shop.shop.granularity == "order"
     registers = window.registers.values
+    count = len(registers)
     names = [in_sentence(chart.register_name(register)) for register in registers]
-    days = [window.day_of(index * len(registers)) for index in range(len(window.days))]
+    days = [window.day_of(index * count) for index in range(len(window.days))]
     french = [french_day(day) for day in days]
-    keys, labels, kinds = [], [], []
+    own = [chart.shop.shop.granularity == "order" or batch.own_entries for batch in batches]
+    keys, labels = [], []
     for number, unit, group, part, parts in heads:
         batch = batches[number]
-        day, register = days[group // len(registers)], group % len(registers)
+        day, register = divmod(group, count)
         code = batch.code if part == 1 else f"{batch.code}{part}"
-        if by_order or batch.own_entries:
-            keys.append(entry_key(shop_id, registers[register], day, code, *batch.ids(unit)))
+        if own[number]:
+            keys.append(entry_key(shop_id, registers[register], days[day], code, *batch.ids(unit)))
             label = batch.label(unit)
         else:
-            keys.append(entry_key(shop_id, registers[register], day, code))
-            label = f"{DAY_LABELS[batch.code]} {names[register]} du {french[group // len(registers)]}"
+            keys.append(entry_key(shop_id, registers[register], days[day], code))
+            label = f"{DAY_LABELS[batch.code]} {names[register]} du {french[day]}"
         labels.append(label if parts == 1 else f"{label} ({part}/{parts})")
-        kinds.append(batch.kind)
+    kinds = [batches[head[0]].kind for head in heads]
     if len(set(keys)) != len(keys):
         twice = sorted(key for key in set(keys) if keys.count(key) > 1)[0]
         raise KeyCollision(

@@ -46,9 +46,9 @@ def entry_key(shop_id: str, register_id: str, day: date, code: str, *ids: str) -
     different entries do not share a key.
     """
     prefix = _prefix(shop_id, register_id, day)
-    if prefix is not None and all(_PLAIN.fullmatch(part) for part in ids):
+    if prefix is not None:
         readable = "-".join((prefix, code, *ids))
-        if len(readable) <= LONGEST:
+        if len(readable) <= LONGEST and all(map(_PLAIN.fullmatch, ids)):
             return readable
     hashed = _hash([shop_id, register_id, day.isoformat(), code, *ids])
     return "-".join(part for part in (_slug(register_id)[:6], f"{day:%y%m%d}", code[:3], hashed) if part)

@@ -47,7 +47,7 @@ def _differences(till: pd.DataFrame, books: pd.DataFrame, keys: list[str], held:
 
 
 def _signed_lines(entries: pd.DataFrame, entry_lines: pd.DataFrame) -> pd.DataFrame:
-    coded = {name: "str" for name in ("entry_key", "account", "method_id")}
+    coded = dict.fromkeys(("entry_key", "account", "method_id"), "str")
     heads = entries[["entry_key", "kind", "business_day", "register_id"]]
     lines = entry_lines.astype(coded).merge(heads, on="entry_key")
     return lines.assign(books_cents=lines["debit_cents"] - lines["credit_cents"])

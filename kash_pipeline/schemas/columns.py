@@ -134,16 +134,31 @@ def to_arrow(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> arrow.Table:
 def from_arrow(source: arrow.Table, schema: pa.DataFrameSchema, *, categories: bool = False) -> pd.DataFrame:
     """The declared frame from an Arrow table; with `categories`, columns worth it (`is_coded`) are dictionary-coded."""
     source = source.select(list(schema.columns))
-    if categories:
-        coded = [
-            arrow.field(field.name, arrow.dictionary(arrow.int32(), arrow.string()))
-            if is_coded(schema.columns[field.name]) and not arrow.types.is_dictionary(field.type)
-            else field
-            for field in source.schema
-        ]
-        source = source.cast(arrow.schema(coded))
-    frame = source.to_pandas(date_as_object=False)
-    return conform(frame, schema)
+    return conform(partial_frame(source, schema, categories=categories), schema)
+
+
+def partial_frame(source: arrow.Table, schema: pa.DataFrameSchema, *, categories: bool = False) -> pd.DataFrame:
+    """The columns that `source` has, in the declared types: for readers that leave out what they do not need."""
+    coded = [
+        arrow.field(field.name, arrow.dictionary(arrow.int32(), arrow.string()))
+        if categories and is_coded(schema.columns[field.name]) and not arrow.types.is_dictionary(field.type)
+        else field
+        for field in source.schema
+    ]
+    source = source.cast(arrow.schema(coded)).unify_dictionaries()
+    nullable = [
+        name
+        for name in source.column_names
+        if schema.columns[name].nullable and kind_of(schema.columns[name]) in ("cents", "bp", "milli", "int")
+    ]
+    frame = source.drop_columns(nullable).to_pandas(date_as_object=False)
+    # Arrow would hand out a nullable integer as a float: cents never pass through one.
+    for name in nullable:
+        column = source.column(name).combine_chunks()
+        values = column.fill_null(0).to_numpy(zero_copy_only=False)
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+        frame[name] = pd.arrays.IntegerArray(values.astype("int64"), missing)
+    return frame[source.column_names]
 
 
 def conform(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
