@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -38,6 +38,7 @@ from kash_pipeline.pennylane.client import (
     NewLine,
     PennylaneClient,
 )
+from kash_pipeline.pennylane.correcting import corrections_of
 from kash_pipeline.pennylane.errors import (
     ConnectAgain,
     NotFound,
@@ -94,6 +95,8 @@ class PublishReport:
     blocked: list[Problem] = field(default_factory=list)
     waiting: list[Problem] = field(default_factory=list)
     differing: list[Problem] = field(default_factory=list)
+    corrected: int = 0
+    to_correct: list[Problem] = field(default_factory=list)
     posted_by_day: Counter[date] = field(default_factory=Counter)
     requests: int = 0
     seconds: float = 0.0
@@ -105,7 +108,7 @@ class PublishReport:
 
     @property
     def problems(self) -> list[Problem]:
-        return [*self.refused, *self.held, *self.blocked, *self.waiting, *self.differing]
+        return [*self.refused, *self.held, *self.blocked, *self.waiting, *self.differing, *self.to_correct]
 
     @property
     def requests_per_entry(self) -> float | None:
@@ -244,12 +247,15 @@ class Publisher:
         first: date | None = None,
         last: date | None = None,
         *,
+        only: Mapping[str, str | None] | None = None,
         progress: Callable[[int, int], None] | None = None,
         wait_seconds: float = 30.0,
     ) -> PublishReport:
         """Send what is ready of the business days `first..last` (None: no limit) and read it back.
 
-        What an earlier run left unclear is settled first, whatever its day. `progress(done, of)` counts entries.
+        What an earlier run left unclear is settled first, whatever its day; then entries whose facts changed after
+        sending get their correction (shop file: `correct`). With `only` (key to digest, as planning.py shows them)
+        nothing else is sent or corrected. `progress(done, of)` counts entries.
         Another publisher of this shop is waited for up to `wait_seconds`.
 
         Raises LedgerBusy when it is still at work then, WrongCompany when entries of this shop went to another
@@ -260,11 +266,16 @@ class Publisher:
         report = PublishReport()
         try:
             with self._ledger.turn(wait_seconds=wait_seconds) as turn:
-                work = self._ledger.ready(first, last)
-                unread = self._ledger.rows(first, last, states=["sent"])
+                run = _Run(self, turn, report, progress, only)
                 doubtful = self._ledger.doubtful()
-                if work or unread or doubtful:
-                    _Run(self, turn, report, progress).run(work, unread, doubtful)
+                changed = self._ledger.changed(first or date.min, last or date.max)
+                if (
+                    doubtful
+                    or changed
+                    or self._ledger.ready(first, last, limit=1)
+                    or self._ledger.rows(first, last, states=["sent"])
+                ):
+                    run.run(first, last, doubtful)
         except PennylaneError as error:
             report.requests, report.seconds = self._client.sent - before, time.monotonic() - start
             raise PublishingStopped(error, report) from error
@@ -283,7 +294,12 @@ class _Run:
     """One call of `publish`: its maps of ids, its stop sign, its report."""
 
     def __init__(
-        self, publisher: Publisher, turn: Turn, report: PublishReport, progress: Callable[[int, int], None] | None
+        self,
+        publisher: Publisher,
+        turn: Turn,
+        report: PublishReport,
+        progress: Callable[[int, int], None] | None,
+        only: Mapping[str, str | None] | None,
     ) -> None:
         self.client = publisher._client
         self.engine = publisher._engine
@@ -297,6 +313,7 @@ class _Run:
         self.turn = turn
         self.report = report
         self.progress = progress
+        self.only = only
         self.own_accounts = publisher._shop.shop.named_customers == "own_account"
         self.lock = threading.Lock()
         self.turn_lock = threading.Lock()
@@ -309,18 +326,21 @@ class _Run:
         self.customer_accounts: dict[str, int] = {}
         self.years: list[FiscalYear] = []
 
-    def run(self, work: list[Row], unread: list[Row], doubtful: list[Intent]) -> None:
-        self.total = len(work) + len(doubtful)
+    def run(self, first: date | None, last: date | None, doubtful: list[Intent]) -> None:
         self._who()
         self._load_ids()
         self._settle_old(doubtful)
-        resent = {intent.row.key for intent in doubtful}
-        if resent:
-            known = {row.key for row in work}
-            revived = [row for key in resent if (row := self.ledger.row(key)) and row.state == "ready"]
-            work = [*work, *(row for row in revived if row.key not in known)]
-            unread = [*unread, *(row for key in resent if (row := self.ledger.row(key)) and row.state == "sent")]
-        if work:
+        self._correct_changed(first, last)
+        # What was just settled is part of the work, whatever its day.
+        settled = [row for intent in doubtful if (row := self.ledger.row(intent.row.key)) is not None]
+        work = _once([*self.ledger.ready(first, last), *(row for row in settled if row.state == "ready")])
+        unread = _once(
+            [*self.ledger.rows(first, last, states=["sent"]), *(row for row in settled if row.state == "sent")]
+        )
+        if self.only is not None:
+            work = [row for row in work if self.only.get(row.key) == row.digest]
+        self.total = self.done + len(work)
+        if work and not self.years:
             self.years = reference.sync_fiscal_years(self.client, self.engine, self.shop, self.company_id)
         # Reading back a window overlaps with posting the next one.
         with ThreadPoolExecutor(1, thread_name_prefix="read-back") as reader:
@@ -337,6 +357,43 @@ class _Run:
                 reading.result()
         if self.stop is not None:
             raise self.stop
+
+    # --- facts that changed after sending -------------------------------------------------------------------------
+
+    def _correct_changed(self, first: date | None, last: date | None) -> None:
+        """A sent entry whose facts changed becomes a reversal and a new entry, unless a person touched it."""
+        changed = self.ledger.changed(first or date.min, last or date.max)
+        if self.only is not None:
+            changed = [item for item in changed if self.only.get(item.row.key, "") == item.wanted_digest]
+        if not changed or self.shop.pennylane is None:
+            return
+        if self.shop.pennylane.correct == "hold":
+            for item in changed:
+                why = f'{item.how} after sending; the shop file says correct = "hold"'
+                self._problem(self.report.to_correct, item.row, why)
+            return
+        self.years = reference.sync_fiscal_years(self.client, self.engine, self.shop, self.company_id)
+        sent = [Intent(item.row, item.sent) for item in changed if item.sent is not None]
+        held = self._lines_of(sent)
+        built = self.ledger.built([item.row.base_key for item in changed])
+        for item in changed:
+            touched = item.sent and self._compared(item.sent, held.get(item.row.remote_id or 0, []))
+            if touched:
+                why = f"{item.how} after sending, and somebody changed it in PennyLane: {touched}"
+                self._problem(self.report.to_correct, item.row, why)
+                continue
+            try:
+                reversal, replacement = corrections_of(item, built.get(item.row.base_key), self.years)
+            except ValueError as error:
+                self._problem(self.report.to_correct, item.row, f"{item.how} after sending: {error}")
+                continue
+            with self.engine.begin() as connection:
+                self.ledger.correct(connection, item, reversal=reversal, replacement=replacement)
+            if self.only is not None:
+                made = [row for one in (reversal, replacement) if one and (row := self.ledger.row(one.key))]
+                self.only = {**self.only, **{row.key: row.digest for row in made}}
+            with self.lock:
+                self.report.corrected += 1
 
     # --- whose books, and what its things are called ------------------------------------------------------------
 
@@ -696,6 +753,10 @@ class _Run:
             done = self.done
         if self.progress is not None:
             self.progress(done, self.total)
+
+
+def _once(rows: list[Row]) -> list[Row]:
+    return list({row.key: row for row in rows}.values())
 
 
 def _month(row: Row) -> date:

@@ -378,6 +378,11 @@ class PublicationLedger:
             missing = [row.key for row in rows if row.key not in stored]
             return stored | self._built(connection, missing)
 
+    def built(self, keys: Sequence[str]) -> dict[str, Content]:
+        """What the entry tables hold under these keys, by key: what a replacement has to say."""
+        with self._engine.connect() as connection:
+            return self._built(connection, list(keys))
+
     def _content(self, connection: sa.Connection, row: Row) -> Content:
         correction = connection.execute(
             sa.select(_P.correction).where(_P.shop_id == self.shop_id, _P.key == row.key)

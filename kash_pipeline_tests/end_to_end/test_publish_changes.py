@@ -1,0 +1,114 @@
+"""Facts that changed after sending, and what a person did in PennyLane since: corrected with links, or left alone."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+
+from kash_pipeline.sandbox.pennylane import FiscalYear
+from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
+from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
+
+__all__ = ["make_pennylane", "pennylane"]  # fixtures
+DAYS = days_from(FIRST, 1)
+SALE = "SHOP-K1-260301-V"
+
+
+def balances(world: World) -> Counter[str]:
+    """Debit minus credit per account over everything in PennyLane, in cents; accounts at zero left out."""
+    sums: Counter[str] = Counter()
+    for entry in world.sandbox.admin.entries():
+        for line in entry.lines:
+            sums[line.account] += line.debit_cents - line.credit_cents
+    return Counter({account: cents for account, cents in sums.items() if cents})
+
+
+def should_be(world: World) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for (_, _, _, lines), count in world.local().items():
+        for account, debit, credit, _ in lines:
+            sums[account] += count * (debit - credit)
+    return Counter({account: cents for account, cents in sums.items() if cents})
+
+
+def test_changed_facts_become_a_reversal_and_a_new_entry_that_name_what_they_correct(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    pennylane.book(DAYS, make_books(DAYS, salt="late ticket"))
+    report = pennylane.publish()
+    assert (report.corrected, report.posted, report.problems) == (6, 12, [])
+    assert balances(pennylane) == should_be(pennylane)
+    entries = {entry.piece_number: entry for entry in pennylane.sandbox.admin.entries()}
+    assert SALE in entries[f"{SALE}-R1"].label
+    assert SALE in entries[f"{SALE}-N1"].label
+    assert {(line.account, line.debit_cents, line.credit_cents) for line in entries[SALE].lines} == {
+        (line.account, line.credit_cents, line.debit_cents) for line in entries[f"{SALE}-R1"].lines
+    }
+    assert pennylane.states() == {"superseded": 6, "verified": 12}
+
+
+def test_a_correction_is_corrected_again_and_then_left_in_peace(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    for salt in ("first", "second"):
+        pennylane.book(DAYS, make_books(DAYS, salt=salt))
+        pennylane.publish()
+    assert balances(pennylane) == should_be(pennylane)
+    assert f"{SALE}-N2" in {entry.piece_number for entry in pennylane.sandbox.admin.entries()}
+    pennylane.sandbox.requests.clear()
+    assert pennylane.publish().nothing_to_do
+    assert pennylane.sandbox.requests.all() == []
+
+
+def test_an_entry_that_shall_not_stand_is_taken_back_and_one_that_returns_stands_again(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"]))
+    pennylane.publish()
+    assert balances(pennylane) == should_be(pennylane)
+    pennylane.book(DAYS, make_books(DAYS))
+    report = pennylane.publish()
+    assert report.problems == []
+    assert balances(pennylane) == should_be(pennylane)
+
+
+def test_the_shop_file_can_say_hold(make_pennylane: Callable[..., World]) -> None:
+    here = make_pennylane(correct="hold")
+    here.book(DAYS, make_books(DAYS))
+    here.publish()
+    before = here.remote()
+    here.book(DAYS, make_books(DAYS, salt="late"))
+    report = here.publish()
+    assert len(report.to_correct) == 6
+    assert 'correct = "hold"' in report.to_correct[0].why
+    assert here.remote() == before
+
+
+def test_a_correction_of_a_closed_year_is_dated_on_the_first_open_day(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    pennylane.sandbox.admin.set_fiscal_year(FiscalYear(date(2026, 1, 1), date(2026, 12, 31), "closed"))
+    pennylane.book(DAYS, make_books(DAYS, salt="late"))
+    report = pennylane.publish()
+    assert report.problems == []
+    dates = {entry.date for entry in pennylane.sandbox.admin.entries() if entry.piece_number.endswith(("R1", "N1"))}
+    assert dates == {date(2027, 1, 1)}
+    assert balances(pennylane) == should_be(pennylane)
+
+
+@pytest.mark.parametrize("hand", ["edits", "deletes"])
+def test_what_a_person_changed_is_reported_and_never_corrected(pennylane: World, hand: str) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    entry = next(entry for entry in pennylane.sandbox.admin.entries() if entry.piece_number == SALE)
+    if hand == "edits":
+        pennylane.sandbox.admin.edit_line(entry.lines[0].id, label="corrigé par le cabinet")
+    else:
+        pennylane.sandbox.admin.delete_entry(entry.id)
+    pennylane.book(DAYS, make_books(DAYS, salt="late"))
+    report = pennylane.publish()
+    assert [problem.key for problem in report.to_correct] == [SALE]
+    assert "somebody changed it in PennyLane" in report.to_correct[0].why
+    assert (report.corrected, report.posted) == (5, 10)
+    assert not [entry for entry in pennylane.sandbox.admin.entries() if entry.piece_number.startswith(f"{SALE}-")]
