@@ -23,6 +23,7 @@ from kash_pipeline.accounting.closings import (
     z_notices,
 )
 from kash_pipeline.accounting.codes import Codes, instants
+from kash_pipeline.accounting.duplicates import hold_duplicates
 from kash_pipeline.accounting.entries import Assembly, assemble
 from kash_pipeline.accounting.payments import method_targets, payment_postings
 from kash_pipeline.accounting.postings import RANK_CUSTOMER, RANK_PAID, RANK_TAKINGS, Remarks, Targets
@@ -105,6 +106,7 @@ def build(
         place = _places(window)
         sales.sequence = place
         payments.sequence = _payment_places(window, place)
+    hold_duplicates(window, remarks)
     chain = closing_chain(window, calendar)
     batches = [
         sales,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kash_pipeline.accounting.carry import SESSIONS, UNCLEARED
 from kash_pipeline.accounting.chart import Chart, in_sentence
-from kash_pipeline.accounting.codes import Codes, Finder, day_numbers, instants, text_at
+from kash_pipeline.accounting.codes import Codes, Finder, day_numbers, instants
 from kash_pipeline.accounting.errors import OrphanRows
 from kash_pipeline.accounting.money import Cents, add_into, euros
 from kash_pipeline.accounting.payments import order_number
@@ -152,13 +152,12 @@ def clearing_postings(
     found = np.flatnonzero(sums)
     unit_found = found // len(accounts)
     group = window.group(window.closing_day[unit_found], window.closing_register[unit_found]) if len(found) else found
-    table = window.facts.closings
 
     def ids(row: int) -> tuple[str, ...]:
-        return (text_at(table["closing_id"], row),)
+        return (window.text("closings", "closing_id", row),)
 
     def label(row: int) -> str:
-        return f"Clôture {in_sentence(chart.register_name(text_at(table['register_id'], row)))}"
+        return f"Clôture {in_sentence(chart.register_name(window.text('closings', 'register_id', row)))}"
 
     batch = Batch("C", "closing", group, unit_found, clearing[found % len(accounts)], sums[found], ids, label)
     return Clearing(batch, _uncleared(window, left))
@@ -335,7 +334,8 @@ def _counted(window: Window, chart: Chart, targets: Targets, methods: Codes) -> 
     if len(closing) and int(closing.min()) < 0:
         row = int(np.flatnonzero(closing < 0)[0])
         raise OrphanRows(
-            f"closing_counts, row {row + 1}: closing {text_at(counts['closing_id'], row)!r} is not in closings",
+            f"closing_counts, row {row + 1}: closing {window.text('closing_counts', 'closing_id', row)!r} "
+            "is not in closings",
             next_step="add the closing to closings or leave the row out of closing_counts",
         )
     difference = counts["counted_cents"].to_numpy(np.int64) - counts["expected_cents"].to_numpy(np.int64)
@@ -356,17 +356,16 @@ def _counted(window: Window, chart: Chart, targets: Targets, methods: Codes) -> 
     collected.add(group, rows, np.where(amount < 0, pairs[method, 0], pairs[method, 1]), -amount)
 
     def ids(row: int) -> tuple[str, ...]:
-        return text_at(counts["closing_id"], row), text_at(counts["method_id"], row)
+        return window.text("closing_counts", "closing_id", row), window.text("closing_counts", "method_id", row)
 
     def label(row: int) -> str:
-        return label_of(text_at(counts["method_id"], row))
+        return label_of(window.text("closing_counts", "method_id", row))
 
     return Batch("D", "closing", *collected.arrays(), ids, label, own_entries=True)
 
 
 def _floats(window: Window, chart: Chart, targets: Targets, chain: Chain) -> Batch:
     """Cash found at opening against cash left at the closing before, movements in between taken into account."""
-    table = window.facts.closings
     collected = Collector()
     words = "Ecart de fonds de caisse à l'ouverture"
     drawer = short = over = -1
@@ -387,7 +386,7 @@ def _floats(window: Window, chart: Chart, targets: Targets, chain: Chain) -> Bat
         collected.add(group, unit, short if difference < 0 else over, -amount)
 
     def ids(row: int) -> tuple[str, ...]:
-        return (text_at(table["closing_id"], row),)
+        return (window.text("closings", "closing_id", row),)
 
     return Batch("F", "closing", *collected.arrays(), ids, lambda _: words, own_entries=True)
 
@@ -446,11 +445,11 @@ def movement_postings(window: Window, chart: Chart, targets: Targets) -> Batch:
         collected.add(group, rows, np.array([numbers[kind] for kind in kinds], np.int64), -amount)
 
     def ids(row: int) -> tuple[str, ...]:
-        return (text_at(table["movement_id"], row),)
+        return (window.text("cash_movements", "movement_id", row),)
 
     def label(row: int) -> str:
         reason = table["label"].iloc[row]
-        return f"Mouvement de caisse {text_at(table['movement_id'], row) if pd.isna(reason) else reason}"
+        return f"Mouvement de caisse {window.text('cash_movements', 'movement_id', row) if pd.isna(reason) else reason}"
 
     return Batch("M", "cash_movement", *collected.arrays(), ids, label)
 
@@ -472,7 +471,7 @@ def open_item_notices(window: Window, remarks: Remarks) -> None:
     paid = add_into(len(orders), payments.order[mine[same_day]], payments.amount[mine[same_day]])
     rest = np.where(orders.inside & (orders.customer < 0), orders.total - paid, 0)
     for row in np.flatnonzero(rest).tolist():
-        group = int(window.group(orders.day[row : row + 1], orders.register[row : row + 1])[0])
+        group = window.group_of(orders.day, orders.register, row)
         code = "paid_earlier" if window.settled[row] == orders.day[row] else "unpaid_order"
         remarks.notice(
             group,
@@ -481,13 +480,13 @@ def open_item_notices(window: Window, remarks: Remarks) -> None:
             int(rest[row]),
         )
     for row in mine[~same_day].tolist():
-        group = int(window.group(payments.day[row : row + 1], payments.register[row : row + 1])[0])
+        group = window.group_of(payments.day, payments.register, row)
         order = int(payments.order[row])
         late = payments.day[row] > orders.day[order]
         remarks.notice(
             group,
             "late_payment" if late else "early_payment",
-            f"payment {text_at(window.facts.payments['payment_id'], row)} of order {order_number(window, order)} "
+            f"payment {window.text('payments', 'payment_id', row)} of order {order_number(window, order)} "
             f"of {to_date(orders.day[order])}",
             -int(payments.amount[row]),
         )
@@ -563,7 +562,7 @@ def z_notices(window: Window, calendar: Calendar, chain: Chain, remarks: Remarks
             remarks.notice(
                 group,
                 "perpetual_total_gap",
-                f"closing {text_at(window.facts.closings['closing_id'], item.row)}: the grand total moved by "
+                f"closing {window.text('closings', 'closing_id', item.row)}: the grand total moved by "
                 f"{euros(item.perpetual - previous.perpetual)}, the Z says {euros(item.total)}",
                 gap,
             )

@@ -112,7 +112,6 @@ class Finder:
             # Rows are their own dictionary; where an id is repeated, Arrow finds the first.
             self._values = _text(ids)
             self._row = np.append(rows, -1)
-        self.repeated = rows[repeated_rows(ids)]
 
     def rows(self, ids: pd.Series) -> Codes:
         """Row of each id; -1 for null and for an id that is not there."""
@@ -139,8 +138,3 @@ class Finder:
         found = pc.fill_null(pc.index_in(values, value_set=self._values, skip_nulls=True), -1)
         rows: Codes = self._row[found.to_numpy(zero_copy_only=False)]
         return rows
-
-
-def text_at(series: pd.Series, row: int) -> str:
-    """The text of one row, for messages."""
-    return str(series.iloc[row])

@@ -7,7 +7,7 @@ sales.py; the clearing of takings is closings.py.
 import numpy as np
 
 from kash_pipeline.accounting.chart import Chart
-from kash_pipeline.accounting.codes import Codes, text_at
+from kash_pipeline.accounting.codes import Codes
 from kash_pipeline.accounting.money import add_into, euros
 from kash_pipeline.accounting.postings import RANK_METHOD, Batch, Collector, Remarks, Targets
 from kash_pipeline.accounting.window import Window, to_date
@@ -33,8 +33,8 @@ def payment_postings(
 ) -> Batch:
     """Postings of the payments of the window; `by_order` makes those of one order and register-day one unit.
 
-    `paid` is the target S. Held with their register-day: unknown_order, paid_more_than_total, duplicate_payment,
-    payment_without_customer, on_account_without_customer.
+    `paid` is the target S. Held with their register-day: unknown_order, paid_more_than_total, payment_without_customer,
+    on_account_without_customer.
     """
     payments, orders = window.payments, window.orders
     _hold(window, remarks)
@@ -69,7 +69,7 @@ def payment_postings(
     def ids(row: int) -> tuple[str, ...]:
         order = int(payments.order[row])
         if order < 0:
-            return "P", text_at(window.facts.payments["payment_id"], row)
+            return "P", window.text("payments", "payment_id", row)
         return (order_id(window, order),)
 
     def label(row: int) -> str:
@@ -85,32 +85,30 @@ def payment_postings(
 def order_id(window: Window, row: int) -> str:
     own = len(window.facts.orders)
     if row < own:
-        return text_at(window.facts.orders["order_id"], row)
-    return text_at(window.carry.orders["order_id"], row - own)
+        return window.text("orders", "order_id", row)
+    return str(window.carry.orders["order_id"].iloc[row - own])
 
 
 def order_number(window: Window, row: int) -> str:
     """Number on the ticket of an order, of the facts or carried."""
     own = len(window.facts.orders)
-    return (
-        text_at(window.facts.orders["number"], row) if row < own else text_at(window.carry.orders["number"], row - own)
-    )
+    return window.text("orders", "number", row) if row < own else str(window.carry.orders["number"].iloc[row - own])
 
 
 def _hold(window: Window, remarks: Remarks) -> None:
-    payments, orders, table = window.payments, window.orders, window.facts.payments
+    payments, orders = window.payments, window.orders
 
     def group_of(row: int) -> int:
-        return int(window.group(payments.day[row : row + 1], payments.register[row : row + 1])[0])
+        return window.group_of(payments.day, payments.register, row)
 
     def named(row: int) -> str:
-        return f"payment {text_at(table['payment_id'], row)} of {euros(payments.amount[row])}"
+        return f"payment {window.text('payments', 'payment_id', row)} of {euros(payments.amount[row])}"
 
     for row in np.flatnonzero(payments.unknown).tolist():
         remarks.hold(
             group_of(row),
             "unknown_order",
-            f"{named(row)} names order {text_at(table['order_id'], row)}, which is neither recorded on "
+            f"{named(row)} names order {window.text('payments', 'order_id', row)}, which is neither recorded on "
             f"{to_date(payments.day[row])} nor still open from an earlier day",
             "add the order to the facts, or clear order_id and name the customer who pays an old debt",
         )
@@ -144,10 +142,3 @@ def _hold(window: Window, remarks: Remarks) -> None:
                 "but neither names a customer",
                 "give the order or the payment its customer_id",
             )
-    for row in payments.repeated[payments.inside[payments.repeated]].tolist():
-        remarks.hold(
-            group_of(row),
-            "duplicate_payment",
-            f"{named(row)} is there more than once",
-            "look at the source: a payment id must be unique",
-        )

@@ -4,7 +4,7 @@ A target is a place in the books (sales at 5.5 %, a method, a customer) whose ac
 amounts are posted is sales.py, payments.py, closings.py; how postings become entries and lines is entries.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -144,7 +144,3 @@ class Remarks:
 
     def notice(self, group: int, code: str, what: str, amount: int) -> None:
         self.notices.append((int(group), code, what, int(amount)))
-
-
-def same_everywhere(answers: Sequence[Answer]) -> bool:
-    return len(set(answers)) == 1

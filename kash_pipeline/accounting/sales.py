@@ -12,7 +12,7 @@ import pandas as pd
 
 from kash_pipeline.accounting import vat as vat_rules
 from kash_pipeline.accounting.chart import Answer, Chart, french_rate
-from kash_pipeline.accounting.codes import Codes, dictionary, shared_codes, text_at
+from kash_pipeline.accounting.codes import Codes, dictionary, shared_codes
 from kash_pipeline.accounting.errors import OrphanRows
 from kash_pipeline.accounting.money import Cents, add_into, euros
 from kash_pipeline.accounting.postings import (
@@ -64,7 +64,7 @@ def sale_postings(
     """Postings of the orders of the window.
 
     `takings` is the target R, `customers` the target of each customer code. Orders that cannot be posted are
-    `remarks.held` with their register-day: duplicate_order, order_without_lines, unbalanced_order, vat_mismatch.
+    `remarks.held` with their register-day: order_without_lines, unbalanced_order, vat_mismatch.
 
     Raises OrphanRows when a line or a VAT row names an order that is not among the orders.
     """
@@ -84,13 +84,6 @@ def sale_postings(
     total = orders.total[pick]
     rest = total - net.sum(axis=0)[pick] - vat.sum(axis=0)[pick]
     rest = _explain_rest(window, chart, lines, parts, gross, listed, inside, group, rest, remarks)
-    for row in orders.repeated[orders.inside[orders.repeated]].tolist():
-        remarks.hold(
-            int(window.group(orders.day[row : row + 1], orders.register[row : row + 1])[0]),
-            "duplicate_order",
-            f"order {_number(window, row)} ({text_at(window.facts.orders['order_id'], row)}) is there more than once",
-            "look at the source: an order id must be unique",
-        )
 
     collected = Collector()
     customer = orders.customer[pick]
@@ -126,10 +119,8 @@ def _collect_rounding(
 
 
 def _names(window: Window) -> tuple:  # type: ignore[type-arg]
-    facts = window.facts
-
     def ids(row: int) -> tuple[str, ...]:
-        return (text_at(facts.orders["order_id"], row),)
+        return (window.text("orders", "order_id", row),)
 
     def label(row: int) -> str:
         kind = "Avoir" if window.orders.total[row] < 0 else "Vente"
@@ -139,7 +130,7 @@ def _names(window: Window) -> tuple:  # type: ignore[type-arg]
 
 
 def _number(window: Window, row: int) -> str:
-    return text_at(window.facts.orders["number"], row)
+    return window.text("orders", "number", row)
 
 
 def _rounding_targets(chart: Chart, targets: Targets) -> tuple[int, int]:
@@ -197,7 +188,7 @@ def _part_targets(parts: Sequence[Part], targets: Targets) -> dict[int, int | tu
 def _orphans(window: Window, rows: Codes, table: str) -> None:
     if len(rows) and int(rows.min()) < 0:
         row = int(np.flatnonzero(rows < 0)[0])
-        order = text_at(getattr(window.facts, table)["order_id"], row)
+        order = window.text(table, "order_id", row)
         raise OrphanRows(
             f"{table}, row {row + 1}: order {order!r} is not in orders",
             next_step=f"add the order to orders or leave the row out of {table}",
@@ -440,10 +431,8 @@ def _follow_vat_tables(
             cells = np.ix_(np.array(numbers), good)
             vat[cells] = vat_rules.share(given[good], vat[cells], gross[cells], rate, tax_included=included)
     for item, what in bad.items():
-        group = window.group(orders.day[item : item + 1], orders.register[item : item + 1])
-        remarks.hold(
-            int(group[0]), "vat_mismatch", what, "compare the order with its ticket: lines and VAT table must agree"
-        )
+        group = window.group_of(orders.day, orders.register, item)
+        remarks.hold(group, "vat_mismatch", what, "compare the order with its ticket: lines and VAT table must agree")
     return vat
 
 

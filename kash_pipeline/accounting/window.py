@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kash_pipeline.accounting.carry import OPEN_ORDERS, OPEN_PAYMENTS, Carry
-from kash_pipeline.accounting.codes import Codes, Finder, Names, day_numbers, repeated_rows, shared_codes
+from kash_pipeline.accounting.codes import Codes, Finder, Names, day_numbers, shared_codes
 from kash_pipeline.accounting.money import Cents, add_into
 from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.schemas.facts import Facts
@@ -46,7 +46,6 @@ class Orders:
     total: Cents
     inside: Mask
     carried: int
-    repeated: Codes
 
     def __len__(self) -> int:
         return len(self.day)
@@ -65,7 +64,6 @@ class Payments:
     inside: Mask
     unknown: Mask
     overpaid: Mask
-    repeated: Codes
 
 
 @dataclass
@@ -115,6 +113,18 @@ class Window:
             table[self.days - self.days[0]] = np.arange(len(self.days))
             self.__dict__["_table"] = table
         return table
+
+    def text(self, table: str, column: str, row: int) -> str:
+        """Text of one row of the facts, for keys, labels and messages."""
+        texts: dict[tuple[str, str], list[str]] = self.__dict__.setdefault("_texts", {})
+        if (table, column) not in texts:
+            # One list for all rows: reading a Series cell by cell costs ten times as much.
+            texts[table, column] = getattr(self.facts, table)[column].tolist()
+        return str(texts[table, column][row])
+
+    def group_of(self, day: Codes, register: Codes, row: int) -> int:
+        """Group of one row."""
+        return int(self.group(day[row : row + 1], register[row : row + 1])[0])
 
     def day_of(self, group: int) -> date:
         return to_date(self.days[group // len(self.registers)])
@@ -197,7 +207,6 @@ def open_window(facts: Facts, carry: Carry, first: int, last: int) -> Window:
         total=_joined(orders["total_cents"].to_numpy(np.int64), carry.orders["total_cents"].to_numpy(np.int64)),
         inside=_within(order_day, first, last),
         carried=len(carry.orders),
-        repeated=finder.repeated,
     )
     everything.inside = np.concatenate([everything.inside, np.zeros(len(carry.orders), np.bool_)])
 
@@ -221,7 +230,6 @@ def open_window(facts: Facts, carry: Carry, first: int, last: int) -> Window:
         inside=inside,
         unknown=inside & (payment_order < 0) & payments["order_id"].notna().to_numpy(),
         overpaid=np.zeros(len(payments), np.bool_),
-        repeated=repeated_rows(payments["payment_id"]),
     )
     carried_payment_day = day_numbers(carry.payments["business_day"])
     carried_payment_order = find(carry.payments["order_id"])

@@ -1,5 +1,6 @@
 """Closings: what they clear, differences, opening floats, several a day, one over days, the Z against the orders."""
 
+from datetime import date
 from typing import Any
 
 from kash_pipeline.accounting import BuildResult, build
@@ -213,3 +214,36 @@ def test_a_chart_that_changes_between_sale_and_closing_still_ends_at_zero() -> N
     assert {account: cents for account, cents in sums.items() if account.startswith("58")} == {
         "580100": 0, "580200": 0, "580111": 0, "580222": 0,
     }  # fmt: skip
+
+
+def test_ids_that_come_twice_hold_every_day_they_touch() -> None:
+    """Orders, payments, closings, movements, counts: nobody knows which row is the true one."""
+    movement = {"movement_id": "M1", "kind": "expense", "amount_cents": -100}
+    tables: list[tuple[str, dict[str, list[dict[str, Any]]]]] = [
+        ("duplicate_closing", {"closings": [closing("Z1"), closing("Z1", "2026-03-15")]}),
+        ("duplicate_cash_movement", {"cash_movements": [movement, {**movement, "business_day": "2026-03-15"}]}),
+        (
+            "duplicate_payment",
+            {
+                **tickets(("T1", 500, "09:00"), ("T2", 500, "09:00")),
+                "payments": [pay("P1", "T1", "ESP", 500), pay("P1", "T2", "ESP", 500)],
+            },
+        ),
+        (
+            "duplicate_count",
+            {"closings": [closing("Z1")], "closing_counts": [counted("Z1", "ESP", 5, 6), counted("Z1", "ESP", 5, 7)]},
+        ),
+    ]
+    for reason, rows in tables:
+        for granularity in ("day", "order", "z"):
+            result = build(facts(**rows), shop(granularity=granularity))
+            assert set(result.held["reason"]) == {reason}
+            assert result.entries.empty
+
+
+def test_days_outside_the_facts_are_empty_and_pass_the_carry_on() -> None:
+    first = build(facts(**tickets(("T1", 500, "09:00"))), shop())
+    none = build(facts(), shop(), first=date(2026, 3, 15), last=date(2026, 3, 20), carry=first.carry)
+    assert none.entries.empty
+    later = build(facts(closings=[closing("Z1", "2026-03-21")]), shop(), carry=none.carry)
+    assert amounts(later) == [("580200", 500), ("580100", -500)]
