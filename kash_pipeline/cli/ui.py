@@ -43,7 +43,9 @@ def _check_free(host: str, port: int) -> None:
 def ui(data: str, shop_path: Path | None, host: str, port: int) -> None:
     """Dagster's UI with webserver, daemon and the sandboxes; Ctrl-C stops all of them."""
     # Before anything is started: an interrupt in the middle must find the same way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGINT too: a shell that starts us in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     _check_free(host, port)
     env = Environment.read()
     out = console()
@@ -65,17 +67,22 @@ def ui(data: str, shop_path: Path | None, host: str, port: int) -> None:
             *(sys.executable, "-m", "dagster", "dev", "--module-name", "kash_pipeline.definitions"),
             *("--host", host, "--port", str(port), "--log-level", "warning"),
         ]
-        child = subprocess.Popen(command, start_new_session=True)  # noqa: S603 our own command line, no shell
+        log = env.home / "ui.log"
+        with log.open("w") as output:  # every run's events go there: a terminal would show nothing else
+            child = subprocess.Popen(  # noqa: S603 our own command line, no shell
+                command, stdout=output, stderr=output, start_new_session=True
+            )
         stack.callback(_end, child)
         out.print(
-            f"[bold]{shop.shop.name}[/bold]: Dagster's UI on http://{host}:{port} in some ten seconds; Ctrl-C stops"
+            f"[bold]{shop.shop.name}[/bold]: Dagster's UI on http://{host}:{port} in some ten seconds"
+            f" (log: {log}); Ctrl-C stops everything"
         )
         try:
             code = child.wait()
         except KeyboardInterrupt:
             out.print("stopping")
             return
-    raise UiError(f"dagster dev ended by itself with code {code}", next_step="read its messages above")
+    raise UiError(f"dagster dev ended by itself with code {code}", next_step=f"read {log}")
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
