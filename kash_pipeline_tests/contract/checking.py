@@ -217,6 +217,13 @@ class ContractChecked:
         async def hear() -> Message:
             return arrived.pop() if arrived else await receive()
 
+        def check() -> None:
+            answer["checked"] = True
+            try:
+                self._check(scope, sent, answer, bad_request_expected=expected)
+            except Exception as error:  # noqa: BLE001 - a check that fails must fail the test, not this connection
+                self.violations.append(f"{scope['method']} {scope['path']} could not be checked: {error!r}")
+
         async def say(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer["status"], answer["headers"] = message["status"], message.get("headers", ())
@@ -224,15 +231,14 @@ class ContractChecked:
                 answer["body"].extend(message.get("body", b""))
                 if not message.get("more_body", False):
                     answer["complete"] = True
+                    check()  # before the last byte leaves: whoever has the answer can look for violations
             await send(message)
 
         try:
             await self.app(scope, hear, say)
         finally:
-            try:
-                self._check(scope, sent, answer, bad_request_expected=expected)
-            except Exception as error:  # noqa: BLE001 - a check that fails must fail the test, not this connection
-                self.violations.append(f"{scope['method']} {scope['path']} could not be checked: {error!r}")
+            if "checked" not in answer:
+                check()
 
     def _check(self, scope: Scope, sent: bytes, answer: dict[str, Any], *, bad_request_expected: bool) -> None:
         method, path = scope["method"], scope["path"]

@@ -71,6 +71,14 @@ _Result = TypeVar("_Result")
 class PennylaneSandbox(Starlette):
     """The imitated PennyLane. Made by `create_app`; `admin`, `faults` and `requests` are the handles for tests.
 
+    engine        only its URL is used: the sandbox opens connections of its own (see store.open_engine)
+    company       made when there is none of that name, with `fiscal_years` (default: 2009 closed, then open)
+    limiter       how 25 requests in 5 s are counted; None counts nothing and sends no ratelimit header
+    clients       OAuth applications to register: client_id to (secret, redirect URIs)
+    clock         the present instant, for token lives, windows and timestamps
+    faults        a switch made elsewhere; its own is `faults`
+    access_life, refresh_life   lives of the tokens given out from now on
+
     `close()` gives the database connections back; a closed sandbox opens new ones when it is asked again. A served
     one is closed when the server stops.
     """
@@ -133,15 +141,20 @@ class PennylaneSandbox(Starlette):
         scope["state"] = scope.get("state", {})
         method, path = scope["method"], scope["path"]
         request_id = str(uuid.uuid4())
-        answered = 0
+        remembered = False
+
+        def remember(status: int) -> None:
+            nonlocal remembered
+            remembered = True
+            query, grant_type = scope["query_string"].decode("latin-1"), scope["state"].get("grant_type", "")
+            self.requests.add(Seen(method, path, query, status, grant_type))
 
         async def identified(message: Message) -> None:
-            nonlocal answered
             if message["type"] == "http.response.start":
-                answered = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 headers["api-version-expires-at"] = ""
+                remember(message["status"])  # before it is sent: who has the answer may count on being counted
             await send(message)
 
         fault = self.faults.take(method, path)
@@ -149,27 +162,23 @@ class PennylaneSandbox(Starlette):
             if fault is None:
                 await super().__call__(scope, receive, identified)
             else:
-                await self._damaged(fault, scope, receive, identified)
+                await self._damaged(fault, scope, receive, identified, lambda: remember(0))
         except DBAPIError as reason:
             # A lost connection (the fault switch, a restarted server) has been answered with 500 and is nobody's bug;
             # anything else goes on to the server's log.
             if not reason.connection_invalidated:
                 raise
         finally:
-            self.requests.add(
-                Seen(
-                    method,
-                    path,
-                    scope["query_string"].decode("latin-1"),
-                    answered,
-                    scope["state"].get("grant_type", ""),
-                )
-            )
+            if not remembered:
+                remember(0)
 
-    async def _damaged(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _damaged(
+        self, fault: Fault, scope: Scope, receive: Receive, send: Send, before_cut: Callable[[], None]
+    ) -> None:
         if fault.kind == "delay":
             await asyncio.sleep(fault.seconds)
         if fault.kind == "cut_before":
+            before_cut()
             return await _cut(scope, receive)
         if fault.kind in ("refuse", "rate_limit"):
             answer = _too_many(max(1, int(fault.seconds))) if fault.kind == "rate_limit" else _plain(fault.status)
@@ -182,6 +191,7 @@ class PennylaneSandbox(Starlette):
 
             await super().__call__(scope, receive, hold)
             if fault.kind == "cut_after":
+                before_cut()
                 return await _cut(scope, receive)
             if fault.kind == "error_after":
                 return await _plain(fault.status)(scope, receive, send)
@@ -399,7 +409,10 @@ class PennylaneSandbox(Starlette):
     async def _new_token(self, request: Request) -> Response:
         """A company API token with the scopes of the JSON body's `scopes` (all, if left out)."""
         raw = await request.body()
-        scopes = orjson.loads(raw).get("scopes") if raw else None
+        try:
+            scopes = orjson.loads(raw).get("scopes") if raw else None
+        except (ValueError, AttributeError):
+            return JsonResponse({"error": 'a JSON object such as {"scopes": ["journals:all"]} is wanted'}, 400)
         token = await asyncio.to_thread(self.admin.company_token, scopes)
         return JsonResponse({"token": token}, 201)
 
