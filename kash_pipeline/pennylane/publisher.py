@@ -16,11 +16,10 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
 from itertools import groupby
 
 import pandas as pd
@@ -29,7 +28,6 @@ from sqlalchemy.exc import DBAPIError
 
 from kash_pipeline.pennylane import reference
 from kash_pipeline.pennylane.client import (
-    LABEL_LENGTH,
     LINES_PER_ENTRY,
     EntryLine,
     EntrySummary,
@@ -38,6 +36,7 @@ from kash_pipeline.pennylane.client import (
     NewLine,
     PennylaneClient,
 )
+from kash_pipeline.pennylane.comparing import Books
 from kash_pipeline.pennylane.correcting import corrections_of
 from kash_pipeline.pennylane.errors import (
     ConnectAgain,
@@ -127,85 +126,6 @@ class PublishingStopped(PennylaneError):
 
 class _TurnLost(PennylaneError):
     """The database session that held the turn is gone; the request did not leave."""
-
-
-# --- comparing, without input or output -----------------------------------------------------------------------------
-
-
-LineContent = tuple[str, str, Decimal, str]
-"""(account, D or C, amount, label): what must agree between an entry of ours and PennyLane's."""
-
-
-@dataclass(frozen=True)
-class Names:
-    """What the lines of an entry call their accounts, for both sides of a comparison.
-
-    An own account of a named customer is known by its id (we do not choose its number), any other by id or number:
-    the accountant's chart may have several ids for one number.
-    """
-
-    ids: dict[str, int]
-    by_id: dict[int, str]
-
-    @classmethod
-    def of(cls, ids: dict[str, int]) -> "Names":
-        return cls(ids, {account: name for name, account in ids.items()})
-
-    def of_remote(self, line: EntryLine) -> str:
-        return self.by_id.get(line.account_id, line.account)
-
-
-def ours(content: Content, name_of: Callable[[int], str]) -> Counter[LineContent]:
-    """What we sent, or would send, as a multiset; `name_of(position)` names the account of a line."""
-    return Counter(
-        (
-            name_of(position),
-            "D" if line.debit_cents else "C",
-            Decimal(line.debit_cents or line.credit_cents).scaleb(-2).normalize(),
-            line.label[:LABEL_LENGTH],
-        )
-        for position, line in enumerate(content.lines)
-    )
-
-
-def theirs(lines: Iterable[EntryLine], names: Names) -> Counter[LineContent]:
-    """What PennyLane holds, as a multiset."""
-    return Counter(
-        (
-            names.of_remote(line),
-            "D" if line.debit else "C",
-            (line.debit or line.credit).normalize(),
-            line.label,
-        )
-        for line in lines
-    )
-
-
-def difference(sent: Counter[LineContent], held: Counter[LineContent]) -> str | None:
-    """Both versions of the lines that differ; None when the multisets are equal."""
-    if sent == held:
-        return None
-
-    def told(lines: Counter[LineContent]) -> str:
-        shown = [f"{account} {side} {amount:f} {label!r}" for account, side, amount, label in sorted(lines.elements())]
-        return "; ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "") or "nothing"
-
-    return f"ours: {told(sent - held)} | PennyLane: {told(held - sent)}"
-
-
-def in_our_order(content: Content, names: list[str], lines: Sequence[EntryLine], known: Names) -> list[int]:
-    """PennyLane's line ids in the order of our lines; a line that we did not send comes last."""
-    left: dict[LineContent, list[int]] = {}
-    for line in lines:
-        [key] = theirs([line], known)
-        left.setdefault(key, []).append(line.id)
-    ordered = []
-    for position in range(len(content.lines)):
-        one = Content(**{**content.__dict__, "lines": (content.lines[position],)})
-        [key] = ours(one, lambda _, name=names[position]: name)  # type: ignore[misc]
-        if left.get(key):
-            ordered.append(left[key].pop(0))
-    return ordered + [line_id for ids in left.values() for line_id in ids]
 
 
 # --- publishing -----------------------------------------------------------------------------------------------------
@@ -314,7 +234,7 @@ class _Run:
         self.report = report
         self.progress = progress
         self.only = only
-        self.own_accounts = publisher._shop.shop.named_customers == "own_account"
+        self.books = Books(own_accounts=publisher._shop.shop.named_customers == "own_account")
         self.lock = threading.Lock()
         self.turn_lock = threading.Lock()
         self.stop: PennylaneError | None = None
@@ -322,8 +242,6 @@ class _Run:
         self.total = 0
         self.company_id = 0
         self.journals: dict[str, int] = {}
-        self.accounts: dict[str, int] = {}
-        self.customer_accounts: dict[str, int] = {}
         self.years: list[FiscalYear] = []
 
     def run(self, first: date | None, last: date | None, doubtful: list[Intent]) -> None:
@@ -377,7 +295,7 @@ class _Run:
         held = self._lines_of(sent)
         built = self.ledger.built([item.row.base_key for item in changed])
         for item in changed:
-            touched = item.sent and self._compared(item.sent, held.get(item.row.remote_id or 0, []))
+            touched = item.sent and self.books.compared(item.sent, held.get(item.row.remote_id or 0, []))
             if touched:
                 why = f"{item.how} after sending, and somebody changed it in PennyLane: {touched}"
                 self._problem(self.report.to_correct, item.row, why)
@@ -410,8 +328,8 @@ class _Run:
 
     def _load_ids(self) -> None:
         self.journals = reference.stored_journals(self.engine, self.shop, self.company_id)
-        self.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
-        self.customer_accounts = reference.stored_customers(self.engine, self.shop, self.company_id)
+        self.books.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
+        self.books.customers = reference.stored_customers(self.engine, self.shop, self.company_id)
 
     def _find_missing(self, contents: Iterable[Content]) -> list[str]:
         """Synchronise what these entries need and we do not know; what stays missing, in words."""
@@ -419,14 +337,17 @@ class _Run:
         problems = []
         journals = {content.journal for content in contents} - self.journals.keys()
         accounts = {
-            line.account for content in contents for line in content.lines if not self._own_account(line.customer_id)
-        } - self.accounts.keys()
+            line.account
+            for content in contents
+            for line in content.lines
+            if not self.books.own_account(line.customer_id)
+        } - self.books.accounts.keys()
         customers = {
             str(line.customer_id)
             for content in contents
             for line in content.lines
-            if self._own_account(line.customer_id)
-        } - self.customer_accounts.keys()
+            if self.books.own_account(line.customer_id)
+        } - self.books.customers.keys()
         try:
             if journals:
                 self.journals |= reference.sync_journals(
@@ -436,48 +357,22 @@ class _Run:
             problems.append(error.message)
         try:
             if accounts:
-                self.accounts |= reference.sync_accounts(
+                self.books.accounts |= reference.sync_accounts(
                     self.client, self.engine, self.shop, self.company_id, also=accounts
                 )
         except ReferenceMissing as error:
             problems.append(error.message)
-            self.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
+            self.books.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
         try:
             if customers:
                 known = self.customers if self.customers is not None else _no_customers()
-                self.customer_accounts |= reference.sync_customers(
+                self.books.customers |= reference.sync_customers(
                     self.client, self.engine, self.shop, self.company_id, known, customers
                 )
         except ReferenceMissing as error:
             problems.append(error.message)
-            self.customer_accounts = reference.stored_customers(self.engine, self.shop, self.company_id)
+            self.books.customers = reference.stored_customers(self.engine, self.shop, self.company_id)
         return problems
-
-    def _own_account(self, customer_id: str | None) -> bool:
-        return customer_id is not None and self.own_accounts
-
-    def _line_names(self, content: Content) -> list[str]:
-        return [
-            f"customer {line.customer_id}" if self._own_account(line.customer_id) else line.account
-            for line in content.lines
-        ]
-
-    def _names(self, content: Content) -> Names:
-        """Account ids by what the lines of `content` call them; what is unknown is left out."""
-        ids = {}
-        for name, line in zip(self._line_names(content), content.lines, strict=True):
-            known = self.customer_accounts if self._own_account(line.customer_id) else self.accounts
-            account = known.get(str(line.customer_id) if self._own_account(line.customer_id) else line.account)
-            if account is not None:
-                ids[name] = account
-        return Names.of(ids)
-
-    def _compared(self, content: Content, lines: Sequence[EntryLine]) -> str | None:
-        names = self._line_names(content)
-        return difference(ours(content, lambda at: names[at]), theirs(lines, self._names(content)))
-
-    def _line_ids(self, content: Content, lines: Sequence[EntryLine]) -> list[int]:
-        return in_our_order(content, self._line_names(content), lines, self._names(content))
 
     # --- what an earlier publisher, or this one, left unclear -------------------------------------------------------
 
@@ -539,11 +434,11 @@ class _Run:
             return
         entry = self.client.ledger_entry(entries[0].id)
         self._find_missing([content])
-        problem = self._compared(content, entry.lines)
+        problem = self.books.compared(content, entry.lines)
         if problem is not None:
             self._hold(row, f"PennyLane has another entry under {row.key} (id {entry.id}): {problem}", entry.id)
             return
-        self._record_sent(row, entry.id, self._line_ids(content, entry.lines))
+        self._record_sent(row, entry.id, self.books.line_ids(content, entry.lines))
         with self.lock:
             self.report.adopted += 1
         self._advance()
@@ -589,7 +484,9 @@ class _Run:
         if content is None:
             self._problem(self.report.blocked, row, "the entry tables do not hold it any more: build its day again")
             return False
-        unknown = [name for name in dict.fromkeys(self._line_names(content)) if name not in self._names(content).ids]
+        unknown = [
+            name for name in dict.fromkeys(self.books.line_names(content)) if name not in self.books.names(content).ids
+        ]
         if content.journal not in self.journals:
             unknown.append(f"journal {content.journal}")
         if unknown:
@@ -629,8 +526,8 @@ class _Run:
     def _post(self, intent: Intent) -> bool:
         """Send one entry and record how it ended; False when the end is unclear."""
         row, content = intent.row, intent.content
-        ids = self._names(content).ids
-        names = self._line_names(content)
+        ids = self.books.names(content).ids
+        names = self.books.line_names(content)
         entry = NewEntry(
             journal_id=self.journals[content.journal],
             day=content.date,
@@ -648,7 +545,7 @@ class _Run:
             return False
         except PennylaneError as error:
             return self._ended_badly(row, error)
-        self._record_sent(row, written.id, self._line_ids(content, written.lines))
+        self._record_sent(row, written.id, self.books.line_ids(content, written.lines))
         with self.lock:
             self.report.posted += 1
             self.report.posted_by_day[content.business_day] += 1
@@ -697,7 +594,7 @@ class _Run:
         held = self._lines_of(intents)
         equal = []
         for intent in intents:
-            problem = self._compared(intent.content, held.get(intent.row.remote_id or 0, []))
+            problem = self.books.compared(intent.content, held.get(intent.row.remote_id or 0, []))
             if problem is None:
                 equal.append(intent.row.key)
             else:

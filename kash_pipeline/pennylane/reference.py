@@ -27,6 +27,7 @@ from kash_pipeline.pennylane.client import (
     PennylaneClient,
     condition,
 )
+from kash_pipeline.pennylane.comparing import Books
 from kash_pipeline.pennylane.errors import Conflict, PennylaneError, ReferenceMissing, RuleBroken
 from kash_pipeline.settings import ShopFile, bp_to_rate, rate_to_bp
 from kash_pipeline.warehouse.tables import (
@@ -556,6 +557,15 @@ def stored_accounts(engine: sa.Engine, shop: ShopFile, company_id: int) -> dict[
         if same:
             ids[number] = ids[same[0]]
     return ids
+
+
+def stored_books(engine: sa.Engine, shop: ShopFile, company_id: int) -> Books:
+    """Accounts and customers as last synchronised, for comparing entries."""
+    return Books(
+        own_accounts=shop.shop.named_customers == "own_account",
+        accounts=stored_accounts(engine, shop, company_id),
+        customers=stored_customers(engine, shop, company_id),
+    )
 
 
 def stored_fiscal_years(engine: sa.Engine, shop: ShopFile, company_id: int) -> list[FiscalYear]:

@@ -54,6 +54,24 @@ def shop_file(url: str, **changes: Any) -> ShopFile:
     )
 
 
+SHOP_TOML = """
+[shop]
+id = "shop"
+name = "Boulangerie"
+[source]
+kind = "files"
+path = "facts"
+[pennylane]
+url = "{url}"
+auth = "token"
+[[chart]]
+from = "2020-01-01"
+[journals]
+K1 = "K1"
+K2 = "K2"
+"""
+
+
 @dataclass
 class World:
     """Everything a test needs; `sandbox` has the handles of the imitated PennyLane (admin, faults, requests)."""

@@ -1,0 +1,149 @@
+"""`kash-pipeline plan` and `apply`: what would be posted, against what PennyLane holds; and exactly that, done.
+
+Only showing and keeping a plan belongs here; comparing is pennylane/planning.py's, posting pennylane/publisher.py's.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import click
+import sqlalchemy as sa
+from rich.console import Console
+from rich.table import Table
+
+from kash_pipeline.cli.options import Day, ordered
+from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.pennylane import PennylaneClient, connect
+from kash_pipeline.pennylane.planning import ACTIONS, Plan, euros_text, make_plan
+from kash_pipeline.pennylane.publisher import Publisher
+from kash_pipeline.settings import Environment, ShopFile, load_shop
+from kash_pipeline.warehouse import database, server
+from kash_pipeline.warehouse.lake import Lake
+
+_shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file; default: KASH_SHOP.")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A plan as it was shown: what should become of each entry, in one text each."""
+
+    shop: str
+    first: str
+    last: str
+    steps: dict[str, str]
+
+
+class PlanOutdated(KashPipelineError):
+    """What `apply` was to do is not what there is to do any more."""
+
+
+@contextmanager
+def _opened(shop_path: Path | None) -> Iterator[tuple[ShopFile, sa.Engine, Environment, PennylaneClient]]:
+    env = Environment.read()
+    shop = load_shop(shop_path or env.shop_path)
+    engine = database.open_engine(server.database_url(env))
+    try:
+        database.upgrade(engine)
+        with connect(shop, engine, env) as client:
+            yield shop, engine, env, client
+    finally:
+        engine.dispose()
+
+
+@click.command()
+@_shop
+@click.option("--from", "first", type=Day(), required=True, help="First business day.")
+@click.option("--to", "last", type=Day(), required=True, help="Last business day.")
+@click.option("--entries", "show_entries", is_flag=True, help="List every entry that is not simply left as it is.")
+def plan(shop_path: Path | None, first: date, last: date, show_entries: bool) -> None:
+    """What would be posted for some days, against what PennyLane really holds. Changes nothing.
+
+    Exit code 0; `kash-pipeline apply ID` then does exactly this.
+    """
+    ordered(first, last)
+    with _opened(shop_path) as (shop, engine, env, client):
+        made = make_plan(client, engine, shop, first, last)
+    console = Console()
+    show(console, made, entries=show_entries)
+    if made.changes_nothing:
+        console.print("nothing to post")
+        return
+    keep(env, made)
+    console.print(f"to do exactly this: kash-pipeline apply {made.id} --shop {shop.path}")
+
+
+@click.command()
+@click.argument("plan_id")
+@_shop
+def apply(plan_id: str, shop_path: Path | None) -> None:
+    """Do exactly what `plan` showed, or nothing when the books or PennyLane changed meanwhile.
+
+    Exit code 0 when all of it is posted and read back, 2 when something was refused or waits.
+    """
+    console = Console()
+    with _opened(shop_path) as (shop, engine, env, client):
+        kept = recall(env, shop, plan_id)
+        first, last = date.fromisoformat(kept.first), date.fromisoformat(kept.last)
+        made = make_plan(client, engine, shop, first, last)
+        if made.id != plan_id:
+            now = _texts(made)
+            changed = sorted(key for key in now.keys() | kept.steps.keys() if now.get(key) != kept.steps.get(key))
+            raise PlanOutdated(
+                f"plan {plan_id} is out of date: {', '.join(changed[:5]) or 'the company'} changed meanwhile",
+                next_step=f"look again: kash-pipeline plan --from {first} --to {last} --shop {shop.path}",
+            )
+        lake = Lake(env.lake_url, shop.shop.id)
+        customers = lake.read_reference("customers") if lake.has_reference("customers") else None
+        report = Publisher(client, engine, shop, customers=customers).publish(first, last, only=made.keys())
+    console.print(f"posted {report.posted}, taken over {report.adopted}, read back and equal {report.verified}")
+    for problem in report.problems:
+        console.print(f"  {problem.business_day} {problem.key}: {problem.why}", markup=False)
+    if report.problems:
+        raise SystemExit(2)
+
+
+def show(console: Console, made: Plan, *, entries: bool = False) -> None:
+    """Print the table of days, and with `entries` what becomes of each entry that is not left."""
+    frame = made.by_day()
+    actions = [action for action in ACTIONS if len(frame) and frame[action].any()]
+    table = Table(title=f"{made.company}: {made.first} to {made.last}")
+    table.add_column("business day")
+    for action in actions:
+        table.add_column(ACTIONS[action], justify="right")
+    table.add_column("reasons held", justify="right")
+    for row in frame.to_dict("records"):
+        cells = [f"{row[action]} ({euros_text(row[f'{action}_cents'])})" if row[action] else "" for action in actions]
+        table.add_row(str(row["business_day"]), *cells, str(row["reasons_held"] or ""))
+    console.print(table)
+    for step in made.steps if entries else ():
+        if step.action != "leave":
+            amount = euros_text(step.amount_cents)
+            console.print(f"{step.key}  {ACTIONS[step.action]}  {amount}  {step.why}", markup=False)
+
+
+def keep(env: Environment, made: Plan) -> None:
+    """Write the plan under `<home>/plans`, so that `apply` can say what changed since."""
+    folder = env.home / "plans"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = Kept(made.shop_id, made.first.isoformat(), made.last.isoformat(), _texts(made))
+    (folder / f"{made.id}.json").write_text(json.dumps(asdict(kept)))
+
+
+def _texts(made: Plan) -> dict[str, str]:
+    return {step.key: f"{step.action} {step.digest} {step.why}" for step in made.steps}
+
+
+def recall(env: Environment, shop: ShopFile, plan_id: str) -> Kept:
+    """A plan kept before. Raises PlanOutdated when there is none of this id and shop."""
+    file = env.home / "plans" / f"{plan_id}.json"
+    kept = Kept(**json.loads(file.read_text())) if plan_id.isalnum() and file.is_file() else None
+    if kept is None or kept.shop != shop.shop.id:
+        raise PlanOutdated(
+            f"there is no plan {plan_id} for {shop.shop.id}",
+            next_step=f"make one: kash-pipeline plan --from DAY --to DAY --shop {shop.path}",
+        )
+    return kept

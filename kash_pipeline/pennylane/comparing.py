@@ -1,0 +1,125 @@
+"""Whether an entry in PennyLane is the one we sent: a multiset of (account, side, amount, label).
+
+Only comparing belongs here, without input or output. PennyLane changes the order of lines and the form of amounts
+("100.0" for "100.00"), so neither order nor text is compared.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from kash_pipeline.pennylane.client import LABEL_LENGTH, EntryLine
+from kash_pipeline.warehouse.ledger import Content
+
+LineContent = tuple[str, str, Decimal, str]
+"""(account, D or C, amount, label): what must agree between an entry of ours and PennyLane's."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the lines of an entry call their accounts, for both sides of a comparison.
+
+    An own account of a named customer is known by its id (we do not choose its number), any other by id or number:
+    the accountant's chart may have several ids for one number.
+    """
+
+    ids: dict[str, int]
+    by_id: dict[int, str]
+
+    @classmethod
+    def of(cls, ids: dict[str, int]) -> "Names":
+        return cls(ids, {account: name for name, account in ids.items()})
+
+    def of_remote(self, line: EntryLine) -> str:
+        return self.by_id.get(line.account_id, line.account)
+
+
+def ours(content: Content, names: Sequence[str]) -> Counter[LineContent]:
+    """What we sent, or would send, as a multiset; `names` names the account of each line."""
+    return Counter(
+        (
+            name,
+            "D" if line.debit_cents else "C",
+            Decimal(line.debit_cents or line.credit_cents).scaleb(-2).normalize(),
+            line.label[:LABEL_LENGTH],
+        )
+        for name, line in zip(names, content.lines, strict=True)
+    )
+
+
+def theirs(lines: Iterable[EntryLine], names: Names) -> Counter[LineContent]:
+    """What PennyLane holds, as a multiset."""
+    return Counter(
+        (
+            names.of_remote(line),
+            "D" if line.debit else "C",
+            (line.debit or line.credit).normalize(),
+            line.label,
+        )
+        for line in lines
+    )
+
+
+def difference(sent: Counter[LineContent], held: Counter[LineContent]) -> str | None:
+    """Both versions of the lines that differ; None when the multisets are equal."""
+    if sent == held:
+        return None
+
+    def told(lines: Counter[LineContent]) -> str:
+        shown = [f"{account} {side} {amount:f} {label!r}" for account, side, amount, label in sorted(lines.elements())]
+        return "; ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "") or "nothing"
+
+    return f"ours: {told(sent - held)} | PennyLane: {told(held - sent)}"
+
+
+@dataclass
+class Books:
+    """What the lines of our entries call their accounts, and the ids of these in one company.
+
+    own_accounts  named customers have accounts of their own (shop file: `named_customers`)
+    accounts      account ids by number         customers  account ids by the till's customer id
+    """
+
+    own_accounts: bool
+    accounts: dict[str, int] = field(default_factory=dict)
+    customers: dict[str, int] = field(default_factory=dict)
+
+    def own_account(self, customer_id: str | None) -> bool:
+        return customer_id is not None and self.own_accounts
+
+    def line_names(self, content: Content) -> list[str]:
+        """The account of each line, in words: its number, or the customer who has one of their own."""
+        return [
+            f"customer {line.customer_id}" if self.own_account(line.customer_id) else line.account
+            for line in content.lines
+        ]
+
+    def names(self, content: Content) -> Names:
+        """Account ids by these words; what is unknown is left out."""
+        ids = {}
+        for name, line in zip(self.line_names(content), content.lines, strict=True):
+            own = self.own_account(line.customer_id)
+            account = self.customers.get(str(line.customer_id)) if own else self.accounts.get(line.account)
+            if account is not None:
+                ids[name] = account
+        return Names.of(ids)
+
+    def compared(self, content: Content, lines: Iterable[EntryLine]) -> str | None:
+        """Both versions of what differs; None when PennyLane's lines are those of `content`."""
+        names = self.line_names(content)
+        return difference(ours(content, names), theirs(lines, self.names(content)))
+
+    def line_ids(self, content: Content, lines: Sequence[EntryLine]) -> list[int]:
+        """PennyLane's line ids in the order of our lines; a line that we did not send comes last."""
+        left: dict[LineContent, list[int]] = {}
+        names = self.names(content)
+        for remote in lines:
+            [key] = theirs([remote], names)
+            left.setdefault(key, []).append(remote.id)
+        ordered = []
+        for name, line in zip(self.line_names(content), content.lines, strict=True):
+            [wanted] = ours(replace(content, lines=(line,)), [name])
+            if left.get(wanted):
+                ordered.append(left[wanted].pop(0))
+        return ordered + [line_id for ids in left.values() for line_id in ids]

@@ -1,0 +1,188 @@
+"""What publishing would do to PennyLane, entry by entry, against what the ledger really holds; nothing is changed.
+
+Only comparing belongs here: doing it is publisher.py's (`publish(only=plan.keys())`), showing it cli/plan.py's.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+import pandas as pd
+import sqlalchemy as sa
+
+from kash_pipeline.pennylane import reference
+from kash_pipeline.pennylane.client import EntryLine, EntrySummary, PennylaneClient
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.ledger import Changed, PublicationLedger, Row
+from kash_pipeline.warehouse.windows import read_days
+
+ACTIONS = {
+    "add": "added",
+    "adopt": "adopted (already there)",
+    "leave": "left",
+    "correct": "corrected",
+    "look": "looked for (unclear)",
+    "refused": "refused",
+    "held": "held",
+    "touched": "left to a person",
+}
+"""What can become of an entry, in words."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What would become of one entry; `amount_cents` is its sum of debits. `digest` is None where the books have it
+    no more."""
+
+    business_day: date
+    register_id: str
+    key: str
+    action: str
+    amount_cents: int
+    digest: str | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of `first..last`, by day, register and key, and the register-days that wait (`held`, a frame)."""
+
+    shop_id: str
+    company: str
+    first: date
+    last: date
+    steps: tuple[Step, ...]
+    held: pd.DataFrame
+
+    @property
+    def id(self) -> str:
+        """Changes whenever anything that would be sent, or what is there already, changes."""
+        text = "\n".join(f"{step.key} {step.action} {step.digest} {step.why}" for step in self.steps)
+        whole = f"{self.shop_id} {self.company} {self.first} {self.last}\n{text}"
+        return hashlib.sha256(whole.encode()).hexdigest()[:12]
+
+    def keys(self) -> dict[str, str | None]:
+        """What may be sent or corrected, with its digest: `Publisher.publish(only=...)`."""
+        return {step.key: step.digest for step in self.steps if step.action in ("add", "adopt", "correct")}
+
+    @property
+    def changes_nothing(self) -> bool:
+        return not any(step.action in ("add", "adopt", "correct", "look") for step in self.steps)
+
+    def by_day(self) -> pd.DataFrame:
+        """One row per business day: for each action entries (count) and cents, as `<action>` and `<action>_cents`."""
+        days = sorted({step.business_day for step in self.steps} | set(self.held["business_day"].dt.date))
+        counts: Counter[tuple[date, str]] = Counter((step.business_day, step.action) for step in self.steps)
+        cents: Counter[tuple[date, str]] = Counter()
+        for step in self.steps:
+            cents[step.business_day, step.action] += step.amount_cents
+        waiting = Counter(self.held["business_day"].dt.date)
+        return pd.DataFrame(
+            [
+                {
+                    "business_day": day,
+                    **{
+                        name: value
+                        for action in ACTIONS
+                        for name, value in ((action, counts[day, action]), (f"{action}_cents", cents[day, action]))
+                    },
+                    "reasons_held": waiting[day],
+                }
+                for day in days
+            ]
+        )
+
+    def markdown(self) -> str:
+        """The table of days, as Dagster shows it; actions that do not occur are left out."""
+        frame = self.by_day()
+        shown = [action for action in ACTIONS if len(frame) and frame[action].any()]
+        head = ["business day", *(ACTIONS[action] for action in shown), "reasons held"]
+        lines = [" | ".join(head), " | ".join("---" for _ in head)]
+        for row in frame.to_dict("records"):
+            cells = [f"{row[action]} ({euros_text(row[f'{action}_cents'])})" if row[action] else "" for action in shown]
+            lines.append(" | ".join([str(row["business_day"]), *cells, str(row["reasons_held"] or "")]))
+        return "\n".join(f"| {line} |" for line in lines)
+
+
+def euros_text(cents: int) -> str:
+    """123456 to `1 234.56`."""
+    return f"{Decimal(cents).scaleb(-2):,.2f}".replace(",", " ")
+
+
+def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first: date, last: date) -> Plan:
+    """Compare the publication ledger of the business days `first..last` with what PennyLane holds.
+
+    Costs a listing of the entries of these journals and days and, where something was sent, one of their lines.
+    Raises a PennylaneError when PennyLane cannot be asked.
+    """
+    ledger = PublicationLedger(engine, shop.shop.id)
+    me = client.me()
+    rows = ledger.rows(first, last)
+    changed = {item.row.key: item for item in ledger.changed(first, last)}
+    with engine.connect() as connection:
+        held = read_days(connection, "held", shop.shop.id, first, last)
+    journals = {journal.code: journal.id for journal in reversed(client.journals())}
+    there = _there(client, journals, rows)
+    lines = _lines(client, journals, [row for row in rows if row.sent_at is not None])
+    books = reference.stored_books(engine, shop, me.company_id)
+    sent = {intent.row.key: intent.content for intent in ledger.published(first, last)}
+    years = client.fiscal_years()
+    correct = shop.pennylane.correct if shop.pennylane else "hold"
+
+    def step(row: Row) -> Step:
+        item: Changed | None = changed.get(row.key)
+        digest = item.wanted_digest if item is not None else row.digest
+        action, why = _action(row, item, there.get(row.key, []), correct)
+        if row.key in sent and action in ("leave", "correct"):
+            difference = books.compared(sent[row.key], lines.get(row.remote_id or 0, []))
+            if difference is not None:
+                action, why = "touched", difference
+        if action == "add" and (closed := reference.period_problem(years, row.date)) is not None:
+            action, why = "refused", closed
+        return Step(row.business_day, row.register_id, row.key, action, row.amount_cents, digest, why)
+
+    return Plan(shop.shop.id, f"{me.company_name} ({me.company_id})", first, last, tuple(map(step, rows)), held)
+
+
+def _action(row: Row, changed: Changed | None, there: list[EntrySummary], correct: str) -> tuple[str, str]:
+    if changed is not None:
+        if correct == "hold":
+            return "held", f"{changed.how} after sending"
+        return "correct", changed.how
+    if row.state == "ready":
+        return ("adopt", f"id {there[0].id}") if there else ("add", "")
+    if row.state == "sending":
+        return "look", "its sending had no clear end"
+    if row.state in ("held", "refused"):
+        return row.state, row.error or ""
+    return "leave", ""
+
+
+def _there(client: PennylaneClient, journals: dict[str, int], rows: Iterable[Row]) -> dict[str, list[EntrySummary]]:
+    """What PennyLane has under the piece numbers that are still to be sent."""
+    ready = [row for row in rows if row.state in ("ready", "sending")]
+    ids = sorted({journals[row.journal] for row in ready if row.journal in journals})
+    found: dict[str, list[EntrySummary]] = {}
+    if ids:
+        keys = {row.key for row in ready}
+        days = [row.date for row in ready]
+        for entry in client.ledger_entries(ids, min(days), max(days)):
+            if entry.piece_number in keys:
+                found.setdefault(str(entry.piece_number), []).append(entry)
+    return found
+
+
+def _lines(client: PennylaneClient, journals: dict[str, int], rows: list[Row]) -> dict[int, list[EntryLine]]:
+    """The lines PennyLane holds of what was sent, by remote entry id."""
+    ids = sorted({journals[row.journal] for row in rows if row.journal in journals})
+    found: dict[int, list[EntryLine]] = {}
+    if ids:
+        wanted = {row.remote_id for row in rows}
+        days = [row.date for row in rows]
+        for line in client.ledger_entry_lines(ids, min(days), max(days)):
+            if line.entry_id in wanted:
+                found.setdefault(line.entry_id, []).append(line)
+    return found

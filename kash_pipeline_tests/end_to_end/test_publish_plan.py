@@ -1,0 +1,106 @@
+"""A plan says per day what publishing would do, against what PennyLane holds; applying it does that, or nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kash_pipeline.cli.plan import PlanOutdated, apply, plan
+from kash_pipeline.pennylane.planning import Plan, make_plan
+from kash_pipeline_tests.end_to_end.test_publish import forget_sending
+from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
+from kash_pipeline_tests.unit.pennylane.world import FIRST, SHOP_TOML, World, days_from, make_books
+
+__all__ = ["make_pennylane", "pennylane"]  # fixtures
+DAYS = days_from(FIRST, 2)
+
+
+def planned(here: World) -> Plan:
+    with here.client() as client:
+        return make_plan(client, here.engine, here.shop, DAYS[0], DAYS[-1])
+
+
+def test_a_plan_sends_nothing_and_says_what_would_be_added_left_corrected(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    made = planned(pennylane)
+    assert pennylane.sandbox.requests.count("POST") == 0
+    assert [step.action for step in made.steps] == ["add"] * 12
+    with pennylane.client() as client:
+        report = pennylane.publisher(client).publish(only=made.keys())
+    assert report.posted == 12
+    assert planned(pennylane).changes_nothing
+    assert {step.action for step in planned(pennylane).steps} == {"leave"}
+    pennylane.book(DAYS[1:], make_books(DAYS[1:], salt="late"))
+    assert [step.action for step in planned(pennylane).steps] == ["leave"] * 6 + ["correct"] * 6
+
+
+def test_amounts_per_day_are_those_of_the_entries(pennylane: World) -> None:
+    books = make_books(DAYS)
+    pennylane.book(DAYS, books)
+    frame = planned(pennylane).by_day()
+    assert frame["add_cents"].tolist() == books.entries.groupby("business_day")["debit_cents"].sum().tolist()
+    table = planned(pennylane).markdown().splitlines()
+    assert table[0] == "| business day | added | reasons held |"
+    assert table[2].startswith("| 2026-03-01 | 6 (")
+
+
+def test_a_plan_knows_what_pennylane_really_holds(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    entries = pennylane.sandbox.admin.entries()
+    pennylane.sandbox.admin.delete_entry(entries[0].id)
+    pennylane.sandbox.admin.edit_line(entries[1].lines[0].id, label="autre")
+    touched = [step.key for step in planned(pennylane).steps if step.action == "touched"]
+    assert sorted(touched) == sorted([entries[0].piece_number, entries[1].piece_number])
+    forget_sending(pennylane)
+    now = {step.key: step.action for step in planned(pennylane).steps}
+    assert (now[entries[0].piece_number], now[entries[1].piece_number]) == ("add", "adopt")
+
+
+def test_apply_sends_only_what_the_plan_named(pennylane: World) -> None:
+    pennylane.book(DAYS[:1], make_books(DAYS[:1]))
+    made = planned(pennylane)
+    pennylane.book(DAYS[1:], make_books(DAYS[1:]))
+    with pennylane.client() as client:
+        assert pennylane.publisher(client).publish(only=made.keys()).posted == 6
+    assert pennylane.states() == {"verified": 6, "ready": 6}
+
+
+def test_changed_content_is_not_what_was_planned(pennylane: World) -> None:
+    pennylane.book(DAYS[:1], make_books(DAYS[:1]))
+    made = planned(pennylane)
+    pennylane.book(DAYS[:1], make_books(DAYS[:1], salt="other"))
+    with pennylane.client() as client:
+        assert pennylane.publisher(client).publish(only=made.keys()).posted == 0
+    assert planned(pennylane).id != made.id
+
+
+def test_plan_and_apply_on_the_command_line(
+    make_pennylane: Callable[..., World], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = make_pennylane()
+    monkeypatch.setenv("KASH_HOME", str(tmp_path))
+    monkeypatch.setenv("KASH_DATABASE_URL", database_url)
+    shop = tmp_path / "shop.toml"
+    shop.write_text(SHOP_TOML.format(url=here.url))
+    here.book(DAYS, make_books(DAYS))
+
+    def run(command: object, *words: str) -> Result:
+        return CliRunner().invoke(command, [*words, "--shop", str(shop)], catch_exceptions=False)  # type: ignore[arg-type]
+
+    window = ("--from", str(DAYS[0]), "--to", str(DAYS[-1]))
+    shown = run(plan, *window)
+    assert shown.exit_code == 0
+    plan_id = shown.output.split("kash-pipeline apply ")[1].split()[0]
+    here.book(DAYS[1:], make_books(DAYS[1:], salt="late ticket"))
+    with pytest.raises(PlanOutdated, match="SHOP-K1-260302-C"):
+        run(apply, plan_id)
+    assert here.remote() == {}
+    plan_id = run(plan, *window).output.split("kash-pipeline apply ")[1].split()[0]
+    done = run(apply, plan_id)
+    assert (done.exit_code, "posted 12" in done.output) == (0, True)
+    assert here.remote() == here.local()
+    assert "nothing to post" in run(plan, *window).output
+    with pytest.raises(PlanOutdated, match="there is no plan"):
+        run(apply, "../../etc/passwd")
