@@ -34,6 +34,7 @@ class Capabilities:
     cash_movements  money put into or taken from a drawer without a sale
     till_vat        VAT amounts as the till computed them (order_vat, or vat of lines)
     customers       named customers
+    control_totals  the till's own daily report, to hold the orders against
     unconfirmed     facts whose reading was never compared with a real account of this till, in words
     """
 
@@ -44,6 +45,7 @@ class Capabilities:
     till_vat: bool
     customers: bool
     unconfirmed: tuple[str, ...] = ()
+    control_totals: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class RawDocument:
 class DayOfSales:
     """Orders of one business day with their lines and VAT, and the payments nested in them (of whatever day).
 
+    `control` (schemas.control.CONTROL_TOTALS) is what the till's own report says of the day; None where it tells none.
     Payments without an order, or of an order the source does not have, come with the day they were made.
 
     An empty frame means the till said that there are none; an adapter that could not read raises instead.
@@ -82,6 +85,7 @@ class DayOfSales:
     order_lines: pd.DataFrame = field(default_factory=partial(empty, ORDER_LINES))
     order_vat: pd.DataFrame = field(default_factory=partial(empty, ORDER_VAT))
     payments: pd.DataFrame = field(default_factory=partial(empty, PAYMENTS))
+    control: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ Failures: no answer, 408, 425, 429, 5xx, an empty or cut body may pass and are t
 """
 
 import hashlib
+import io
 import json
 import logging
 import random
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from html import escape
 from types import TracebackType
@@ -20,9 +22,9 @@ from typing import Any, NoReturn, Self
 from urllib.parse import quote, quote_plus
 
 import httpx
-import orjson
 
 from kash_pipeline.pos.errors import PosError, SourceChanged, SourceRefused, SourceUnreachable
+from kash_pipeline.pos.kash_api import decoding
 from kash_pipeline.pos.port import RawDocument
 
 READS = frozenset(
@@ -50,6 +52,8 @@ _NO_READS = frozenset(
 
 ATTEMPTS = 4
 LONGEST_WAIT = 30.0
+LARGEST = 512 * 2**20
+"""Bytes of one answer: more is a runaway page, or a window to be cut smaller."""
 MASK = "***"
 
 _log = logging.getLogger(__name__)
@@ -77,6 +81,10 @@ class KashClient:
     base_url      up to and including `/workers`
     keep          receives every answer, failed ones included, with the key masked
     key_name      where the key comes from, for messages (an environment variable)
+    exact         numbers with decimals are read as the text they are written as (dialects.py, `numbers`)
+    largest       bytes of an answer that are read before it is refused
+
+    It may be used by several threads at once; `keep` is called by one of them at a time.
     sleep, jitter passed in so that a test waits for nothing; jitter() lies in 0..1
     """
 
@@ -89,6 +97,8 @@ class KashClient:
         keep: Callable[[RawDocument], None] | None = None,
         more_reads: frozenset[str] = frozenset(),
         key_name: str = "the API key",
+        exact: bool = False,
+        largest: int = LARGEST,
         timeout: float = 60.0,
         attempts: int = ATTEMPTS,
         sleep: Callable[[float], None] = time.sleep,
@@ -106,7 +116,8 @@ class KashClient:
         self._shop_id, self._keep, self._key_name = shop_id, keep, key_name
         self._reads = READS | more_reads
         self._attempts, self._sleep, self._jitter, self._now = attempts, sleep, jitter, now
-        self._timeout = timeout
+        self._timeout, self._exact, self._largest = timeout, exact, largest
+        self._keeping = threading.Lock()
         in_json = json.dumps(key)[1:-1]
         # As a server may echo it: plain, in a URL, in JSON (PHP writes \/ for /), in a page.
         forms = {
@@ -144,6 +155,61 @@ class KashClient:
         Raises SourceUnreachable (another try may help), SourceRefused (it will not), SourceChanged (no JSON), and
         PosError for a call that is not on the list. An answer that is an error is never returned as data.
         """
+        return self._not_an_error(script, self._ask(script, parameters, day, self._json))
+
+    def records(
+        self,
+        script: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        day: date | None = None,
+        envelope: str | None = None,
+    ) -> Iterator[Any]:
+        """The decoded JSON of one call in parts: a list of records (or of the list `envelope`) some at a time.
+
+        An answer up to decoding.WHOLE bytes comes in one part as it is, envelope and all; of a larger one the decoded
+        objects of a few records are there at a time, beside the body, which is kept whole as the voucher.
+        Raises as `read` does.
+        """
+        answer = self._ask(script, parameters, day, self._json_unless_large)
+        parts = decoding.in_batches(answer, envelope, exact=self._exact) if isinstance(answer, bytes) else None
+        if parts is None:
+            decoded = self._json(script, answer) if isinstance(answer, bytes) else answer
+            if isinstance(decoded, _Passing):
+                raise decoded.error
+            yield self._not_an_error(script, decoded)
+            return
+        try:
+            for part in parts:
+                yield {envelope: part} if envelope else part
+        except decoding.CutShort:
+            raise self._passing(script, f"answers with JSON cut short after {len(answer)} bytes").error from None
+
+    def document(
+        self, script: str, parameters: Mapping[str, str] | None = None, *, day: date | None = None, begins: bytes = b""
+    ) -> bytes:
+        """The body of a call that answers with a page or a file, which begins with `begins` (after white space).
+
+        Raises as `read` does; SourceChanged when it begins otherwise.
+        """
+        body: bytes = self._ask(script, parameters, day, lambda script, body: body)
+        if body.lstrip()[:1] in (b"{", b"["):
+            self._not_an_error(script, self._json(script, body))
+        if not body.lstrip().startswith(begins):
+            raise SourceChanged(
+                f"{script} answers with something else than was asked for: {self._excerpt(body)}",
+                next_step="look at the kept raw answer; correct evidence or control_totals in [source]",
+            )
+        return body
+
+    def _ask(
+        self,
+        script: str,
+        parameters: Mapping[str, str] | None,
+        day: date | None,
+        decode: Callable[[str, bytes], Any],
+    ) -> Any:
+        """One call with its attempts; `decode` may say that the answer is a passing failure."""
         if script not in self._reads:
             raise PosError(
                 f"{script} is not on the list of calls that only read; it was not called",
@@ -152,9 +218,9 @@ class KashClient:
         query = {"idboutique": self._shop_id, **(parameters or {})}
         failure = SourceUnreachable(f"{script}: not asked", next_step="give at least one attempt")
         for attempt in range(1, self._attempts + 1):
-            outcome = self._once(script, query, day)
+            outcome = self._once(script, query, day, decode)
             if not isinstance(outcome, _Passing):
-                return self._not_an_error(script, outcome)
+                return outcome
             failure = outcome.error
             if attempt < self._attempts:
                 wait = min(outcome.retry_after or 0.5 * 2**attempt * (0.5 + self._jitter() / 2), LONGEST_WAIT)
@@ -162,11 +228,11 @@ class KashClient:
                 self._sleep(wait)
         raise failure
 
-    def _once(self, script: str, query: dict[str, str], day: date | None) -> Any:
+    def _once(self, script: str, query: dict[str, str], day: date | None, decode: Callable[[str, bytes], Any]) -> Any:
         url = f"{self.base_url}/{script}"
         try:
-            response = self._http.get(url, params=query)
-            body = response.content
+            with self._http.stream("GET", url, params=query) as response:
+                body = self._body(script, response)
         except httpx.TimeoutException as error:
             connected = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
             what = f"does not answer within {self._timeout:g} s" if connected else "cannot be reached in time"
@@ -180,20 +246,33 @@ class KashClient:
             return self._passing(script, f"cannot be reached: {self._masked(str(error) or type(error).__name__)}")
         body = self._mask(body)
         if self._keep is not None:
-            self._keep(
-                RawDocument(
-                    call=script,
-                    day=day,
-                    url=self._masked(f"{response.request.url}&key={MASK}"),
-                    fetched_at=self._now(),
-                    status=response.status_code,
-                    sha256=hashlib.sha256(body).hexdigest(),
-                    body=body,
-                )
+            document = RawDocument(
+                call=script,
+                day=day,
+                url=self._masked(f"{response.request.url}&key={MASK}"),
+                fetched_at=self._now(),
+                status=response.status_code,
+                sha256=hashlib.sha256(body).hexdigest(),
+                body=body,
             )
-        return self._decode(script, response, body)
+            with self._keeping:
+                self._keep(document)
+        return self._status(script, response, body) or decode(script, body)
 
-    def _decode(self, script: str, response: httpx.Response, body: bytes) -> Any:
+    def _body(self, script: str, response: httpx.Response) -> bytes:
+        """The body as it comes in, held once, up to `largest` bytes."""
+        held = io.BytesIO()
+        for part in response.iter_bytes():
+            if held.tell() + len(part) > self._largest:
+                raise SourceRefused(
+                    f"{script} answers with more than {self._largest // 2**20} MiB; the rest was not read",
+                    next_step="ask for fewer days at once: lower window_days in [source]",
+                )
+            held.write(part)
+        return held.getvalue()
+
+    def _status(self, script: str, response: httpx.Response, body: bytes) -> "_Passing | None":
+        """A failure told by the status; None when the body is worth reading."""
         status = response.status_code
         if status in (408, 425, 429) or status >= 500:
             asked = response.headers.get("Retry-After", "")
@@ -203,12 +282,18 @@ class KashClient:
                 f"{script} at {self.base_url} answers {status}: {self._excerpt(body)}",
                 next_step="check url in [source]: it ends with /workers, and the script exists on that host",
             )
-        try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError:
-            text = body.lstrip()
-        if not text:
+        if not body[:64].strip() and not body.strip():
             return self._passing(script, "answers with an empty body")
+        return None
+
+    def _json_unless_large(self, script: str, body: bytes) -> Any:
+        return body if len(body) > decoding.WHOLE else self._json(script, body)
+
+    def _json(self, script: str, body: bytes) -> Any:
+        try:
+            return decoding.whole(body, exact=self._exact)
+        except ValueError:
+            text = body.lstrip()
         if text[:1] in (b"{", b"["):
             return self._passing(script, f"answers with JSON cut short after {len(body)} bytes")
         if text[:1] == b"<":

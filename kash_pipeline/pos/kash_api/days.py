@@ -9,6 +9,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow as arrow
+import pyarrow.compute as pc
+
+from kash_pipeline.pos import cells
 
 Instants = npt.NDArray[np.datetime64]
 
@@ -25,6 +30,20 @@ def day_start(day: date, zone: ZoneInfo, starts_at: time) -> datetime:
     have had by the offset before the change.
     """
     return datetime.combine(day, starts_at, tzinfo=zone).astimezone(UTC)
+
+
+def from_wall_clock(texts: arrow.Array, zone: ZoneInfo) -> cells.Cells:
+    """Instants (UTC) of dates and times written on the zone's clock, without an offset; null stays null.
+
+    An hour that the clocks show twice is read as the first; one they skip, as the instant it would have been.
+    """
+    written = pc.match_substring_regex(texts, r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d$")
+    parsed = cells.parse(pc.if_else(written, pc.binary_join_element_wise(texts, "Z", ""), texts), "instant")
+    offset_given = np.flatnonzero(pc.invert(written).fill_null(False).to_numpy(zero_copy_only=False))
+    bad = np.union1d(parsed.bad, offset_given)
+    wall = pd.Series(parsed.values.cast(arrow.timestamp("us")).to_numpy(zero_copy_only=False))
+    local = wall.dt.tz_localize(zone, ambiguous=np.ones(len(wall), bool), nonexistent="shift_forward")
+    return cells.Cells(arrow.array(local.dt.tz_convert("UTC"), arrow.timestamp("us", tz="UTC")), bad)
 
 
 def windows(first: date, last: date, size: int) -> list[tuple[date, date]]:

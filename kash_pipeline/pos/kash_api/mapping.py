@@ -2,14 +2,15 @@
 
 No field of any read answer is documented, and nothing here was compared with a real account. Only names, types and
 codes belong here, so that a real account changes this module and nothing else; asking is client.py, days.py knows the
-days. Names come from the documented order webhook and the documented write calls where these have one.
+days. Names come from the documented order webhook and the documented write calls where these have one; how an account
+spells and nests them is dialects.py.
 Drift policy: a declared field that is missing or of another type stops everything (SourceChanged with call and field);
 a field nobody declared is left in the raw answer and reported; an unknown type of payment method becomes kind `other`.
 """
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import time
 from itertools import chain
 from typing import Any, Literal
@@ -19,10 +20,12 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pyarrow as arrow
+import pyarrow.compute as pc
 
 from kash_pipeline.pos import cells
 from kash_pipeline.pos.errors import SourceChanged
-from kash_pipeline.pos.kash_api.days import business_days
+from kash_pipeline.pos.kash_api.days import business_days, from_wall_clock
+from kash_pipeline.pos.kash_api.dialects import ENGLISH, Dialect
 from kash_pipeline.schemas import facts
 from kash_pipeline.schemas.columns import arrow_schema, conform, from_arrow
 
@@ -33,7 +36,7 @@ Kind = Literal["id", "text", "cents", "bp", "milli", "instant", "int", "bool", "
 
 @dataclass(frozen=True)
 class Field:
-    """`name` in the answer, `column` in the facts ("" when it is only checked)."""
+    """`name` in the answer (`dates.value`: of an object in it), `column` in the facts ("" when it is only checked)."""
 
     name: str
     column: str
@@ -43,11 +46,37 @@ class Field:
 
 @dataclass(frozen=True)
 class Shape:
-    """One kind of record of one call. The first field names the record in messages."""
+    """One kind of record of one call. The first field names the record in messages.
+
+    decimal   decimal mark of amounts, rates and quantities
+    numbers   these may also be JSON numbers (decoded digit by digit: client.py)
+    wall      zone of instants written without an offset; None: they carry one
+    """
 
     call: str
     what: str
     fields: tuple[Field, ...]
+    decimal: str = "."
+    numbers: bool = False
+    wall: ZoneInfo | None = None
+
+
+class Form:
+    """The shapes as one account writes them: a dialect, and instants with their offset or on the shop's clock."""
+
+    def __init__(self, dialect: Dialect = ENGLISH, wall: ZoneInfo | None = None) -> None:
+        self.dialect, self.wall = dialect, wall
+        self._known: dict[tuple[str, str], Shape] = {}
+
+    def of(self, shape: Shape) -> Shape:
+        """The shape of mapping.py with this form's names and notations."""
+        key = (shape.call, shape.what)
+        if key not in self._known:
+            written = tuple(replace(known, name=self.dialect.path(shape.what, known.name)) for known in shape.fields)
+            self._known[key] = replace(
+                shape, fields=written, decimal=self.dialect.decimal, numbers=self.dialect.numbers, wall=self.wall
+            )
+        return self._known[key]
 
 
 ORDER = Shape(
@@ -72,6 +101,16 @@ ORDER = Shape(
         Field("payments", "payments", "list"),
     ),
 )
+HEADER = Shape(
+    "getOrders.php (headers)",
+    "order",
+    (
+        *(known for known in ORDER.fields if known.kind != "list"),
+        # Believed to be there where the list has no payments: else a payment made later would change no header.
+        Field("paid", "paid_cents", "cents"),
+    ),
+)
+"""An order in a list without lines and payments; getOrder.php gives it whole (`[source] order_detail`)."""
 LINE = Shape(
     "getOrders.php",
     "items",
@@ -283,28 +322,68 @@ def read(records: Any, shape: Shape, drift: Drift, *, call: str | None = None) -
             f"{call}: an entry of the list of {shape.what} is {_type(odd)}, an object was expected",
             next_step=_NEXT_STEP,
         )
-    if any(len(record) > len(shape.fields) for record in records):
-        names: set[str] = set().union(*records)
-        drift.note(
-            call, (f"{shape.what}.{name}" for name in names - {known.name for known in shape.fields}), "unknown field"
-        )
     columns: Columns = {}
-    for known in shape.fields:
-        values = _column(records, known, shape, call)
-        if known.column:
-            columns[known.column] = values
+    for container, fields in _containers(shape).items():
+        inner = records if not container else _contained(records, container, fields, shape, call)
+        names = {known.name.rpartition(".")[2] for known in fields}
+        if not container:
+            names |= {known.name.partition(".")[0] for known in shape.fields}
+        if any(len(record) > len(names) for record in inner):
+            seen: set[str] = set().union(*inner)
+            within = f"{shape.what}.{container}." if container else f"{shape.what}."
+            drift.note(call, (within + name for name in seen - names), "unknown field")
+        for known in fields:
+            values = _column(inner, records, known, shape, call)
+            if known.column:
+                columns[known.column] = values
     return columns
 
 
-def _column(records: list[dict[str, Any]], known: Field, shape: Shape, call: str) -> Any:
+def _containers(shape: Shape) -> Mapping[str, list[Field]]:
+    """Fields by the object they stand in; "" is the record itself."""
+    found: dict[str, list[Field]] = {"": []}
+    for known in shape.fields:
+        found.setdefault(known.name.rpartition(".")[0], []).append(known)
+    return found
+
+
+def _contained(
+    records: list[dict[str, Any]], container: str, fields: list[Field], shape: Shape, call: str
+) -> list[dict[str, Any]]:
+    """The objects named `container` of the records; null stands for an object whose fields are all null."""
+    nothing = dict.fromkeys((known.name.rpartition(".")[2] for known in fields), None)
+    found = []
+    for record in records:
+        if container not in record:
+            raise SourceChanged(
+                f"{call}: field {container!r} of {_named(record, shape)} is missing", next_step=_NEXT_STEP
+            )
+        inner = record[container]
+        if inner is None and all(known.nullable for known in fields):
+            inner = nothing
+        if type(inner) is not dict:
+            raise SourceChanged(
+                f"{call}: field {container!r} of {_named(record, shape)} is {_type(inner)}, an object was expected",
+                next_step=_NEXT_STEP,
+            )
+        found.append(inner)
+    return found
+
+
+def _column(inner: list[dict[str, Any]], records: list[dict[str, Any]], known: Field, shape: Shape, call: str) -> Any:
+    """One column of `inner`, which are the records or an object of each; `records` name them in messages."""
+    leaf = known.name.rpartition(".")[2]
     try:
-        values = [record[known.name] for record in records]
+        values = [record[leaf] for record in inner]
     except KeyError:
-        lacking = next(record for record in records if known.name not in record)
+        lacking = next(whole for whole, record in zip(records, inner, strict=True) if leaf not in record)
         raise SourceChanged(
             f"{call}: field {known.name!r} of {_named(lacking, shape)} is missing", next_step=_NEXT_STEP
         ) from None
+    number = known.kind in ("cents", "bp", "milli")
     allowed = _TYPES[known.kind] | ({type(None)} if known.nullable else set())
+    if number and shape.numbers:
+        allowed |= {int}
     types = set(map(type, values))
     if not types <= allowed:
         at = next(at for at, value in enumerate(values) if type(value) not in allowed)
@@ -322,19 +401,30 @@ def _column(records: list[dict[str, Any]], known: Field, shape: Shape, call: str
     texts = arrow.array(values, arrow.string())
     if known.kind in ("id", "text"):
         return texts
-    parsed = cells.parse(texts, known.kind)
+    if number and shape.decimal != ".":
+        # A dot is no decimal mark here: it must not be taken for one.
+        texts = pc.replace_substring(pc.replace_substring(texts, ".", "?"), shape.decimal, ".")
+    if known.kind == "instant" and shape.wall is not None:
+        parsed = from_wall_clock(texts, shape.wall)
+    else:
+        parsed = cells.parse(texts, known.kind)
     if len(parsed.bad):
         at = int(parsed.bad[0])
+        wanted = _IN_WORDS[known.kind].replace(".", shape.decimal) if number else _IN_WORDS[known.kind]
+        if known.kind == "instant" and shape.wall is not None:
+            wanted = f'a date and time of {shape.wall.key} without offset, such as "2026-03-01T07:12:00"'
         raise SourceChanged(
             f"{call}: field {known.name!r} of {_named(records[at], shape)} is {values[at][:40]!r}, "
-            f"{_IN_WORDS[known.kind]} was expected",
+            f"{wanted} was expected",
             next_step=_NEXT_STEP,
         )
     return parsed.values
 
 
 def _named(record: dict[str, Any], shape: Shape) -> str:
-    name = record.get(shape.fields[0].name)
+    name: Any = record
+    for step in shape.fields[0].name.split("."):
+        name = name.get(step) if isinstance(name, dict) else None
     return f"{shape.what} {name}" if isinstance(name, str | int) else shape.what
 
 
@@ -372,15 +462,15 @@ class Clock:
         return arrow.array(business_days(naive, self.zone, self.day_starts_at), arrow.date32())
 
 
-def sales(body: Any, drift: Drift, clock: Clock) -> dict[str, pd.DataFrame]:
-    """`orders`, `order_lines`, `order_vat`, `payments` of an answer of getOrders.php, in the answer's order.
+def sales(records: Any, drift: Drift, clock: Clock, form: Form, *, call: str | None = None) -> dict[str, pd.DataFrame]:
+    """`orders`, `order_lines`, `order_vat`, `payments` of whole orders, in the order they came.
 
     The business day of an order is that of its value date, of a payment that of its own date.
     """
-    orders = read(body, ORDER, drift)
-    lines, line_of = _nested(orders, "items", LINE, drift)
-    vats, vat_of = _nested(orders, "vats", ORDER_VAT, drift)
-    payments, payment_of = _nested(orders, "payments", PAYMENT, drift)
+    orders = read(records, form.of(ORDER), drift, call=call)
+    lines, line_of = _nested(orders, "items", form.of(LINE), drift, call)
+    vats, vat_of = _nested(orders, "vats", form.of(ORDER_VAT), drift, call)
+    payments, payment_of = _nested(orders, "payments", form.of(PAYMENT), drift, call)
     orders["business_day"] = clock.days(orders["value_date"])
     payments["business_day"] = clock.days(payments["paid_at"])
     for children, parent in ((lines, line_of), (vats, vat_of), (payments, payment_of)):
@@ -394,7 +484,16 @@ def sales(body: Any, drift: Drift, clock: Clock) -> dict[str, pd.DataFrame]:
     }
 
 
-def closings(body: Any, drift: Drift, clock: Clock, call: str) -> dict[str, pd.DataFrame]:
+def headers(records: Any, drift: Drift, clock: Clock, form: Form) -> dict[str, list[Any]]:
+    """`order_id` and `business_day` (a date) of a list of orders without lines and payments, as lists."""
+    columns = read(records, form.of(HEADER), drift, call=ORDER.call)
+    return {
+        "order_id": columns["order_id"].to_pylist(),
+        "business_day": clock.days(columns["value_date"]).to_pylist(),
+    }
+
+
+def closings(body: Any, drift: Drift, clock: Clock, form: Form, call: str) -> dict[str, pd.DataFrame]:
     """`closings`, `closing_counts`, `cash_movements` of an answer of the configured closings script.
 
     A closing belongs to the business day in which it was made.
@@ -404,9 +503,9 @@ def closings(body: Any, drift: Drift, clock: Clock, call: str) -> dict[str, pd.D
     for name in ("closings", "cashMovements"):
         if name not in body:
             raise SourceChanged(f"{call}: field {name!r} of the answer is missing", next_step=_NEXT_STEP)
-    z = read(body["closings"], CLOSING, drift, call=call)
-    counts, closing_of = _nested(z, "counts", COUNT, drift, call)
-    moved = read(body["cashMovements"], CASH_MOVEMENT, drift, call=call)
+    z = read(body["closings"], form.of(CLOSING), drift, call=call)
+    counts, closing_of = _nested(z, "counts", form.of(COUNT), drift, call)
+    moved = read(body["cashMovements"], form.of(CASH_MOVEMENT), drift, call=call)
     z["business_day"] = clock.days(z["closed_at"])
     moved["business_day"] = clock.days(moved["moved_at"])
     counts["closing_id"] = z["closing_id"].take(arrow.array(closing_of))
@@ -427,9 +526,9 @@ def _codes(values: arrow.Array, known: tuple[str, ...], name: str, shape: Shape,
             )
 
 
-def payment_methods(body: Any, drift: Drift) -> pd.DataFrame:
+def payment_methods(body: Any, drift: Drift, form: Form) -> pd.DataFrame:
     """`schemas.facts.PAYMENT_METHODS`; a type nobody knows becomes `other`, which no chart maps by accident."""
-    columns = read(body, PAYMENT_MODE, drift)
+    columns = read(body, form.of(PAYMENT_MODE), drift)
     types = [name.removesuffix("_Refund") for name in columns["type"].to_pylist()]
     unknown = set(types) - set(METHOD_KIND)
     if unknown:
@@ -438,13 +537,13 @@ def payment_methods(body: Any, drift: Drift) -> pd.DataFrame:
     return _frame(columns, facts.PAYMENT_METHODS)
 
 
-def vat_rates(body: Any, drift: Drift) -> pd.DataFrame:
+def vat_rates(body: Any, drift: Drift, form: Form) -> pd.DataFrame:
     """`schemas.facts.VAT_RATES`, one row per rate.
 
     A till may list a rate twice, for goods and for services say. Lines tell the rate only, so these become one row; the
     chapter is kept where they agree on it, else it is left out and reported.
     """
-    frame = _frame(read(body, VAT, drift), facts.VAT_RATES)
+    frame = _frame(read(body, form.of(VAT), drift), facts.VAT_RATES)
     one = frame.groupby("vat_rate_bp", as_index=False, sort=False).agg(
         name=("name", lambda names: " / ".join(dict.fromkeys(names))),
         chapter=("chapter", "first"),
@@ -457,9 +556,9 @@ def vat_rates(body: Any, drift: Drift) -> pd.DataFrame:
     return conform(one, facts.VAT_RATES)
 
 
-def customers(body: Any, drift: Drift) -> pd.DataFrame:
+def customers(body: Any, drift: Drift, form: Form) -> pd.DataFrame:
     """`schemas.facts.CUSTOMERS`: a company has a company name; a person is called by first and family name."""
-    columns = read(body, CLIENT, drift)
+    columns = read(body, form.of(CLIENT), drift)
     people = zip(
         *(columns[name].to_pylist() for name in ("company", "first_name", "last_name", "customer_id")), strict=True
     )
@@ -471,6 +570,6 @@ def customers(body: Any, drift: Drift) -> pd.DataFrame:
     return _frame(columns, facts.CUSTOMERS)
 
 
-def plain(body: Any, shape: Shape, schema: pa.DataFrameSchema, drift: Drift) -> pd.DataFrame:
+def plain(body: Any, shape: Shape, schema: pa.DataFrameSchema, drift: Drift, form: Form) -> pd.DataFrame:
     """A reference list whose fields are columns of `schema` one by one."""
-    return _frame(read(body, shape, drift), schema)
+    return _frame(read(body, form.of(shape), drift), schema)

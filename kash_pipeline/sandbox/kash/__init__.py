@@ -4,7 +4,7 @@ Requests and refusals are in app.py, the guessed form of the answers in shapes.p
 data come from sandbox/datasets.
 """
 
-from kash_pipeline.sandbox.kash.app import CLOSINGS_SCRIPT, create_app
+from kash_pipeline.sandbox.kash.app import CLOSINGS_SCRIPT, Account, create_app
 from kash_pipeline.sandbox.kash.faults import Fault, Faults
 
-__all__ = ["CLOSINGS_SCRIPT", "Fault", "Faults", "create_app"]
+__all__ = ["CLOSINGS_SCRIPT", "Account", "Fault", "Faults", "create_app"]

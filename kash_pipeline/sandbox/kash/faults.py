@@ -31,7 +31,9 @@ class Faults:
     """`set` turns one fault on for the next `times` requests (None: until `clear`) of one script, or of all.
 
     `reshape(script, body)` may change every decoded JSON answer before it is sent: a field renamed, retyped or added.
-    `seen` holds the scripts asked for, the last thousand.
+    `hidden` orders are nowhere (made offline, not yet synchronised); `changed` edits whole orders by id, in the list,
+    in detail and in the report alike. `revoked`: the key is not accepted any more; `revoke_after` turns it so after as
+    many requests. `seen` holds the scripts asked for, the last hundred thousand.
     """
 
     fault: Fault | None = None
@@ -40,7 +42,11 @@ class Faults:
     seconds: float = 0.0
     message: str = "Internal error 42"
     reshape: Callable[[str, Any], Any] | None = None
-    seen: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+    hidden: set[str] = field(default_factory=set)
+    changed: dict[str, Callable[[dict[str, Any]], None]] = field(default_factory=dict)
+    revoked: bool = False
+    revoke_after: int | None = None
+    seen: deque[str] = field(default_factory=lambda: deque(maxlen=100_000))
 
     def set(
         self,
@@ -54,10 +60,16 @@ class Faults:
         self.fault, self.script, self.times, self.seconds, self.message = fault, script, times, seconds, message
 
     def clear(self) -> None:
-        self.fault = None
+        """No fault, no edit, the key valid."""
+        self.fault, self.reshape, self.revoked, self.revoke_after = None, None, False, None
+        self.hidden.clear()
+        self.changed.clear()
 
     def _due(self, script: str) -> Fault | None:
         self.seen.append(script)
+        if self.revoke_after is not None:
+            self.revoke_after -= 1
+            self.revoked = self.revoked or self.revoke_after <= 0
         if self.fault is None or (self.script is not None and script != self.script) or self.times == 0:
             return None
         if self.times is not None:

@@ -90,7 +90,7 @@ def test_quotes_are_none_and_another_delivery_method_too(http: httpx.Client) -> 
         ("getOrder.php", {"order_id": "1"}, "Order not found"),
         ("getClients.php", {"format": "xml"}, "Unknown format"),
         ("getSales.php", {"formatExport": "CSV", "d": "31", "m": "2", "y": "2026"}, "Invalid date"),
-        ("getSales.php", {"formatExport": "PDF"}, "formatExport"),
+        ("getSales.php", {"formatExport": "XLS"}, "formatExport"),
     ],
 )
 def test_a_refusal_is_an_error_body_with_status_200(

@@ -1,0 +1,65 @@
+"""A `KashApiSource` as a shop file describes it: address, credentials, dialect, memory, control totals.
+
+Only putting the parts together belongs here. What the settings mean is told where they are used (source.py,
+dialects.py); where the key rests is credentials.py.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from kash_pipeline.pos.kash_api import credentials
+from kash_pipeline.pos.kash_api.client import KashClient
+from kash_pipeline.pos.kash_api.dialects import DIALECTS, Dialect
+from kash_pipeline.pos.kash_api.memory import FileMemory
+from kash_pipeline.pos.kash_api.source import KashApiSource
+from kash_pipeline.pos.port import RawDocument
+from kash_pipeline.settings import Environment, ShopFile
+
+
+@contextmanager
+def kash_client(
+    shop: ShopFile,
+    *,
+    keep: Callable[[RawDocument], None] | None = None,
+    dialect: Dialect | None = None,
+    environment: Environment | None = None,
+) -> Iterator[KashClient]:
+    """A client with the shop's credentials: those of the environment, else those of `kash-pipeline kash login`.
+
+    Raises SettingsError when there are none.
+    """
+    settings = shop.source
+    known = credentials.find(shop, environment or Environment.read())
+    with KashClient(
+        str(settings.url),
+        known.shop_id,
+        known.key,
+        keep=keep,
+        key_name=known.where,
+        exact=(dialect or DIALECTS[settings.dialect]).numbers,
+        more_reads=frozenset([settings.closings_script] if settings.closings_script else []),
+    ) as client:
+        yield client
+
+
+@contextmanager
+def kash_source(
+    shop: ShopFile, *, keep: Callable[[RawDocument], None] | None = None, lake_url: str
+) -> Iterator[KashApiSource]:
+    """The source of a shop file with `kind = "kash_api"`."""
+    settings = shop.source
+    with kash_client(shop, keep=keep) as client:
+        yield KashApiSource(
+            client,
+            zone=shop.zone,
+            day_starts_at=shop.shop.day_starts_at,
+            window_days=settings.window_days,
+            closings_script=settings.closings_script,
+            dialect=DIALECTS[settings.dialect],
+            time_rule=settings.time_rule,
+            detail=settings.order_detail,
+            parallel=settings.parallel,
+            memory=FileMemory(lake_url, shop.shop.id) if settings.order_detail else None,
+            control_totals=settings.control_totals,
+            evidence=settings.evidence,
+        )
