@@ -80,6 +80,8 @@ def stop(data_directory: Path) -> None:
         if server is not None:
             server.forget_the_dead_at_exit()
             server.cleanup()
+            atexit.unregister(server.forget_the_dead_at_exit)
+            atexit.unregister(server._cleanup)
 
 
 def _open(pgdata: Path, settings: Mapping[str, str]) -> "_Server":
@@ -168,7 +170,8 @@ class _Server(PostgresServer):
             )
         self._stop_servers_of_a_deleted_directory()
         for leftover in self.pgdata.parent.glob(f".{self.pgdata.name}.new-*"):
-            shutil.rmtree(leftover)
+            # An initdb whose parent was killed may still write there: what it adds goes the next time.
+            shutil.rmtree(leftover, ignore_errors=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{self.pgdata.name}.new-", dir=self.pgdata.parent))
         PostgresServer(beside, cleanup_mode=None).ensure_pgdata_inited()
         beside.rename(self.pgdata)  # an empty directory of that name is replaced
@@ -197,8 +200,14 @@ class _Server(PostgresServer):
         self.global_process_id_list.put([pid for pid in pids if psutil.pid_exists(pid)])
 
     def forget_the_dead_at_exit(self) -> None:
-        with suppress(OSError), self.locked():  # the directory may be gone by now
-            self.forget_the_dead()
+        if self.pgdata.exists():  # else the lock would bring a deleted KASH_HOME back to life
+            with self.locked():
+                self.forget_the_dead()
+
+    def _cleanup(self) -> None:
+        """The library's last step of a user, at its exit: stops the server when no other user is left."""
+        if self.pgdata.exists():
+            super()._cleanup()
 
     def _stop(self) -> None:
         """The library's way to stop the server, at the end of its last user; the short socket directory goes too."""

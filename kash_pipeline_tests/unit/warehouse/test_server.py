@@ -245,8 +245,10 @@ def test_a_directory_deleted_with_its_server_running(used: Path) -> None:
     with psycopg.connect(ask(used)) as connection:
         assert connection.execute("select 1").fetchone() == (1,)
     wait_until_gone(old)
-    kill(user)
     embedded.stop(used / "pg")
+    shutil.rmtree(used)
+    finish(user)
+    assert not used.exists()  # its end does not bring the directory back
 
 
 def test_a_directory_that_is_no_cluster_is_not_touched(home: Path) -> None:
