@@ -504,7 +504,7 @@ def z_notices(window: Window, calendar: Calendar, chain: Chain, remarks: Remarks
 
     A Z may count orders (value date) or money (payment date). Notices: z_total_differs (Z less orders), then
     z_unpaid_orders and z_other_payments as far as they explain it, z_unexplained for the rest; no_closing for a
-    register-day with activity and no closing; perpetual_total_gap where grand totals do not follow each other.
+    register-day of counter sales without closing; perpetual_total_gap where grand totals do not follow each other.
     """
     orders, payments = window.orders, window.payments
     registers, days = len(window.registers), len(window.days)
@@ -523,9 +523,13 @@ def z_notices(window: Window, calendar: Calendar, chain: Chain, remarks: Remarks
             & (orders.register[order] == payments.register[taken_rows])
         )
     same = add_into(window.groups, payment_group[own], payments.amount[taken_rows[own]])
-    active = np.zeros(window.groups, np.bool_)
-    active[order_group] = True
-    active[payment_group] = True
+    at_counter = orders.customer[inside] < 0
+    waits_for_closing = np.zeros(window.groups, np.bool_)
+    waits_for_closing[order_group[at_counter]] = True
+    takings = add_into(window.groups, order_group[at_counter], orders.total[inside[at_counter]])
+    if len(orders):
+        order = payments.order[taken_rows]
+        waits_for_closing[payment_group[(order >= 0) & (orders.customer[order] < 0)]] = True
 
     z_of_group: dict[int, int | None] = {}
     for (_, item), group in zip(chain, calendar.group.tolist(), strict=True):
@@ -547,12 +551,12 @@ def z_notices(window: Window, calendar: Calendar, chain: Chain, remarks: Remarks
             group = day * registers + register
             _compare(remarks, group, z_of_group[group], since[register].tolist())
             since[register] = 0
-    for group in np.flatnonzero(active & (calendar.last_row < 0)).tolist():
+    for group in np.flatnonzero(waits_for_closing & (calendar.last_row < 0)).tolist():
         remarks.notice(
             group,
             "no_closing",
-            f"register {window.register_of(group)} has sales or payments and no closing that day",
-            int(recorded[group]),
+            f"register {window.register_of(group)} has counter sales or their payments and no closing that day",
+            int(takings[group]),
         )
     for (previous, item), group in zip(chain, calendar.group.tolist(), strict=True):
         if previous is None or previous.perpetual is None or item.perpetual is None or item.total is None:

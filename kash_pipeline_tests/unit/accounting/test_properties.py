@@ -15,7 +15,7 @@ from kash_pipeline.accounting import BuildResult, Carry, build, carry_before, tr
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
 from kash_pipeline.schemas.facts import CLOSINGS, Facts
-from kash_pipeline_tests.unit.accounting.books import shop
+from kash_pipeline_tests.unit.accounting.books import chart, shop
 from kash_pipeline_tests.unit.accounting.tills import day_text, mixed, of_day, taken_back, tills
 
 GRANULARITIES = st.sampled_from(("day", "order", "z"))
@@ -185,11 +185,10 @@ def test_everything_taken_back_leaves_nothing(whole: Facts, granularity: str) ->
 
 
 @given(tills(odd=False), st.sampled_from(("order", "line")), st.booleans())
-def test_vat_is_half_up_per_order_and_rate_or_per_line(whole: Facts, rounding: str, taken: bool) -> None:
-    """Against a plain Python sum over tickets."""
-    if taken:
-        whole = taken_back(whole)
-    result = build(whole, shop(vat_rounding=rounding))
+def test_vat_is_half_up_per_order_and_rate_or_per_line(whole: Facts, rounding: str, by_department: bool) -> None:
+    """Against a plain Python sum over tickets; accounts per department change no VAT."""
+    departments = {"pain": {"5.5": "701056", "20": "707201"}, "sucre": {"default": "701057"}} if by_department else {}
+    result = build(whole, shop(vat_rounding=rounding, chart=[chart(sales_by_department=departments)]))
     taxed = whole.order_lines[whole.order_lines["nature"].isin(("sale", "voucher_single"))]
     expected: Counter[int] = Counter()
     cells: Counter[Any] = Counter()
@@ -204,3 +203,37 @@ def test_vat_is_half_up_per_order_and_rate_or_per_line(whole: Facts, rounding: s
     for row in lines.itertuples():
         booked[int(row.vat_rate_bp)] += row.credit_cents - row.debit_cents
     assert {k: v for k, v in booked.items() if v} == {k: v for k, v in expected.items() if v}
+
+
+@given(tills(odd=False, tax_excluded=True), GRANULARITIES)
+def test_tax_excluded_prices_balance_and_cancel_out(whole: Facts, granularity: str) -> None:
+    settings_file = shop(granularity=granularity, prices="tax_excluded")
+    result = build(whole, settings_file)
+    assert result.held.empty
+    lines = with_entries(result)
+    net = whole.order_lines[whole.order_lines["nature"] == "sale"]["total_cents"].sum()
+    assert -lines.loc[lines["account"].str.startswith("70"), "amount"].sum() == net
+    table = balances(build(taken_back(whole), settings_file).entry_lines)
+    assert table.pop((R, ""), 0) + table.pop((S, ""), 0) == 0
+    assert table == {}
+
+
+@given(any_till(odd=False))
+def test_accounts_per_department_add_up_and_cancel_out(whole: Facts) -> None:
+    """Splitting a rate over accounts moves no cent to another rate, and a refund takes back the same cents."""
+    finer = shop(
+        chart=[chart(sales_by_department={"pain": {"5.5": "701056", "10": "701156"}, "sucre": {"5.5": "701057"}})]
+    )
+    plain, split = build(whole, shop()), build(whole, finer)
+
+    def per_rate(result: BuildResult) -> dict[Any, int]:
+        lines = with_entries(result)
+        lines = lines[lines["vat_rate_bp"].notna()]
+        lines["tax"] = lines["account"].str.startswith("445")
+        sums = lines.groupby(["business_day", "register_id", "vat_rate_bp", "tax"])["amount"].sum()
+        return {key: cents for key, cents in sums.items() if cents}
+
+    assert per_rate(split) == per_rate(plain)
+    table = balances(build(taken_back(whole), finer).entry_lines)
+    assert table.pop((R, ""), 0) + table.pop((S, ""), 0) == 0
+    assert table == {}

@@ -25,8 +25,8 @@ def day_text(offset: int) -> str:
 
 
 @st.composite
-def tills(draw: st.DrawFn, *, days: int = 4, odd: bool = True, vat: str = "none") -> Facts:
-    """Facts of some days. `odd` adds payments that hold a day; `vat` is none, lines or table."""
+def tills(draw: st.DrawFn, *, days: int = 4, odd: bool = True, vat: str = "none", tax_excluded: bool = False) -> Facts:
+    """Facts of some days. `odd` adds payments that hold a day; `vat` is none, lines or table; `tax_excluded` lines."""
     orders: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
     tables: list[dict[str, Any]] = []
@@ -54,6 +54,7 @@ def tills(draw: st.DrawFn, *, days: int = 4, odd: bool = True, vat: str = "none"
         customer = draw(st.sampled_from((None, None, None, "M1", "M2")))
         total = 0
         given: dict[int, list[int]] = {}
+        net_of: dict[tuple[str, int], int] = {}
         for line_no in range(1, draw(st.integers(1, 4)) + 1):
             nature = draw(
                 st.sampled_from(("sale",) * 6 + ("voucher_multi", "voucher_single", "tip", "deposit", "rounding"))
@@ -62,8 +63,11 @@ def tills(draw: st.DrawFn, *, days: int = 4, odd: bool = True, vat: str = "none"
             cents = sign * draw(st.one_of(st.integers(0, 3000), st.integers(-200, 200)))
             tax = (abs(cents) * rate * 2 + 10_000 + rate) // (2 * (10_000 + rate)) * (1 if cents >= 0 else -1)
             more = {"vat_cents": tax} if vat == "lines" else {}
-            lines.append(line(name, cents, rate, line_no, nature=nature, **more))
+            department = draw(st.sampled_from((None, "pain", "sucre")))
+            lines.append(line(name, cents, rate, line_no, nature=nature, department_id=department, **more))
             total += cents
+            if rate:
+                net_of[nature, rate] = net_of.get((nature, rate), 0) + cents
             if rate and nature in ("sale", "voucher_single"):
                 net, sums = given.setdefault(rate, [0, 0])
                 given[rate] = [net + cents - tax, sums + tax]
@@ -72,6 +76,10 @@ def tills(draw: st.DrawFn, *, days: int = 4, odd: bool = True, vat: str = "none"
                 {"order_id": name, "vat_rate_bp": rate, "net_cents": net, "vat_cents": tax}
                 for rate, (net, tax) in given.items()
             ]
+        if tax_excluded:
+            total += sum(
+                (abs(net) * rate * 2 + 10_000) // 20_000 * (1 if net >= 0 else -1) for (_, rate), net in net_of.items()
+            )
         orders.append(order(name, total, business_day=day_text(day), register_id=register, customer_id=customer))
         method, other = draw(st.sampled_from(MONEY)), draw(st.sampled_from(MONEY))
         way = draw(st.sampled_from(("whole",) * 4 + ("two", "late", "part", "none", "early", "change", "elsewhere")))
