@@ -45,8 +45,9 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet")
 REQUIRED = ("orders", "order_lines", "payment_methods", "registers")
 """Tables that must be there; of the others a missing one says "there are none of these facts"."""
 
-# A doubled ticket or payment concerns its register-day only: accounting/ holds it and the other days go on.
-_HELD_WHEN_REPEATED = ("orders", "payments")
+# A doubled ticket, payment or closing concerns its register-day only: accounting/duplicates.py holds it, the others
+# go on.
+_HELD_WHEN_REPEATED = ("orders", "payments", "closings", "closing_counts", "cash_movements")
 _UNITS = {"cents": "_cents", "bp": "_bp", "milli": "_milli"}
 _WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("order_lines", "nature"): NATURES,
@@ -586,8 +587,7 @@ class FilesSource:
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         facts = self._facts
         orders = facts.orders
-        first_of_each = orders.drop_duplicates("order_id")
-        day_of_order = pd.Series(first_of_each["business_day"].to_numpy(), index=pd.Index(first_of_each["order_id"]))
+        day_of_order = _day_by_id(orders, "order_id")
         paid = facts.payments["order_id"].map(day_of_order).fillna(facts.payments["business_day"])
         by_day = _Days(
             {
@@ -602,9 +602,7 @@ class FilesSource:
 
     def closings(self, first: date, last: date) -> Iterator[DayOfClosings]:
         facts = self._facts
-        day_of_closing = pd.Series(
-            facts.closings["business_day"].to_numpy(), index=pd.Index(facts.closings["closing_id"])
-        )
+        day_of_closing = _day_by_id(facts.closings, "closing_id")
         by_day = _Days(
             {
                 "closings": (facts.closings, facts.closings["business_day"]),
@@ -614,6 +612,12 @@ class FilesSource:
         )
         for day in _days(first, last):
             yield DayOfClosings(day, **by_day.of(day))
+
+
+def _day_by_id(frame: pd.DataFrame, key: str) -> pd.Series:
+    """Business day of each id; of an id that comes twice, that of its first row."""
+    once = frame.drop_duplicates(key)
+    return pd.Series(once["business_day"].to_numpy(), index=pd.Index(once[key]))
 
 
 def _days(first: date, last: date) -> Iterator[date]:

@@ -204,6 +204,18 @@ HELD_CASES: dict[str, tuple[Spoil, tuple[str, str], str, str]] = {
         "duplicate_payment",
         "P1",
     ),
+    "the same closing twice": (
+        add("closings", "Z-C1-20260314,C1,2026-03-14,,2026-03-14T19:30:00+01:00,100.00,106.40,103.50,103.50"),
+        C1,
+        "duplicate_closing",
+        "Z-C1-20260314",
+    ),
+    "a method counted twice": (
+        add("closing_counts", "Z-C1-20260314,cash,109.60,106.40"),
+        C1,
+        "duplicate_count",
+        "Z-C1-20260314",
+    ),
     "payment of an unknown order": (change("payments", "P3,T3", "P3,T99"), C1, "unknown_order", "T99"),
     "payment of nothing and nobody": (
         change("payments", "24.00,C0042", "24.00,"),

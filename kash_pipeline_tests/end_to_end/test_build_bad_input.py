@@ -244,10 +244,6 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
         add("order_lines", "T6,2,Boîte de confiseries,1,20,10.40,,"),
         ["order_lines.csv, row 16, column order_id, line_no: 'T6', 2 stood in row 15 already"],
     ),
-    "a closing counted twice": (
-        add("closing_counts", "Z-C1-20260314,cash,109.60,106.40"),
-        ["closing_counts.csv, row 6, column closing_id, method_id: 'Z-C1-20260314', 'cash' stood in row 2"],
-    ),
     "a method twice": (
         add("payment_methods", "cash,Monnaie,cash,"),
         ["payment_methods.csv, row 8, column method_id: 'cash' stood in row 2 already"],

@@ -374,6 +374,17 @@ def test_a_payment_follows_its_order_to_the_day_of_the_order(folder: Path) -> No
     assert len(last.payments) == 0
 
 
+def test_a_ticket_that_comes_twice_is_handed_on_for_its_day_to_be_held(folder: Path) -> None:
+    with (folder / "orders.csv").open("a", encoding="utf-8") as stream:
+        stream.write("T1,T1,C1,2026-03-16,,,,13.65\n")
+    with (folder / "closings.csv").open("a", encoding="utf-8") as stream:
+        stream.write("Z-C1-20260314,C1,2026-03-15,,2026-03-15T19:30:00+01:00,,,,\n")
+    source = FilesSource(folder)
+    first, _, last = source.sales(date(2026, 3, 14), date(2026, 3, 16))
+    assert (len(first.orders), len(first.order_lines), len(last.orders), len(last.order_lines)) == (6, 14, 1, 0)
+    assert [len(day.closings) for day in source.closings(date(2026, 3, 14), date(2026, 3, 15))] == [1, 1]
+
+
 def test_gzip_written_by_other_tools_is_read(folder: Path) -> None:
     """Several gzip members in one file, as `cat a.gz b.gz` and log rotation make them."""
     data = (folder / "payments.csv").read_bytes()
