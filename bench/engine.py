@@ -23,6 +23,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as arrow
+import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 
 from kash_pipeline.accounting import Carry, build
@@ -70,7 +71,8 @@ def _coded(codes: np.ndarray, values: list[str]) -> arrow.Array:
 
 
 def _numbered(prefix: str, numbers: np.ndarray) -> arrow.Array:
-    return arrow.array(np.char.add(prefix, np.char.zfill(numbers.astype(str), 8)))
+    padded = pc.utf8_lpad(arrow.array(numbers).cast(arrow.string()), 8, "0")
+    return pc.binary_join_element_wise(arrow.scalar(prefix), padded, "")
 
 
 def generate(folder: Path, lines: int, seed: int = 20260314) -> None:

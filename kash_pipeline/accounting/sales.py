@@ -405,7 +405,7 @@ def _follow_vat_tables(
     vat = vat.copy()
     bad: dict[int, str] = {}
 
-    for rate in sorted({*by_rate, *(int(rate) for rate in np.unique(rate_column) if rate > 0)}):
+    for rate in sorted({*by_rate, *(int(rate) for rate in np.unique(rate_column))}):
         here = rate_column == rate
         given = add_into(len(orders), row[here], vat_given[here])
         given_net = add_into(len(orders), row[here], net_given[here])
@@ -418,7 +418,8 @@ def _follow_vat_tables(
         if far.any() and numbers:
             far &= ~_as_rounded_per_line(lines, numbers, far, given, own, included)
         if not numbers:
-            far = has_table & ((given != 0) | (given_net != 0))
+            # Without a taxed line there is no VAT; a net alone (a voucher the till lists) contradicts nothing.
+            off, far = np.zeros(len(orders), np.bool_), given != 0
         for item in np.flatnonzero(off | far).tolist():
             bad.setdefault(
                 item,

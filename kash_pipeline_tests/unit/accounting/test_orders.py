@@ -85,6 +85,16 @@ def test_a_rate_in_the_vat_table_that_no_line_has_holds_the_day() -> None:
     assert list(build(whole, shop()).held["reason"]) == ["vat_mismatch"]
 
 
+def test_vat_at_a_rate_of_nought_holds_the_day_and_a_listed_voucher_does_not() -> None:
+    zero = [{"order_id": "T1", "vat_rate_bp": 0, "net_cents": 990, "vat_cents": 10}]
+    whole = facts(orders=[order("T1", 1000)], order_lines=[line("T1", 1000, 0)], order_vat=zero)
+    assert list(build(whole, shop()).held["reason"]) == ["vat_mismatch"]
+    voucher = [{"order_id": "T1", "vat_rate_bp": 2000, "net_cents": 3000, "vat_cents": 0}]
+    assert sold(line("T1", 3000, 2000, nature="voucher_multi"), order_vat=voucher) == [
+        ("580100", 3000), ("419100", -3000),
+    ]  # fmt: skip
+
+
 def test_an_order_told_only_by_its_vat_table_is_booked() -> None:
     """Sources that export totals per rate and no lines."""
     whole = facts(
