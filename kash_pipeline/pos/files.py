@@ -587,13 +587,13 @@ class FilesSource:
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         facts = self._facts
         orders = facts.orders
-        day_of_order = _day_by_id(orders, "order_id")
-        paid = facts.payments["order_id"].map(day_of_order).fillna(facts.payments["business_day"])
+        paid = _days_of(facts.payments["order_id"], orders, "order_id")
+        paid = np.where(np.isnat(paid), facts.payments["business_day"].to_numpy("datetime64[D]"), paid)
         by_day = _Days(
             {
-                "orders": (orders, orders["business_day"]),
-                "order_lines": (facts.order_lines, facts.order_lines["order_id"].map(day_of_order)),
-                "order_vat": (facts.order_vat, facts.order_vat["order_id"].map(day_of_order)),
+                "orders": (orders, orders["business_day"].to_numpy("datetime64[D]")),
+                "order_lines": (facts.order_lines, _days_of(facts.order_lines["order_id"], orders, "order_id")),
+                "order_vat": (facts.order_vat, _days_of(facts.order_vat["order_id"], orders, "order_id")),
                 "payments": (facts.payments, paid),
             }
         )
@@ -602,22 +602,25 @@ class FilesSource:
 
     def closings(self, first: date, last: date) -> Iterator[DayOfClosings]:
         facts = self._facts
-        day_of_closing = _day_by_id(facts.closings, "closing_id")
+        closings, counts, movements = facts.closings, facts.closing_counts, facts.cash_movements
         by_day = _Days(
             {
-                "closings": (facts.closings, facts.closings["business_day"]),
-                "closing_counts": (facts.closing_counts, facts.closing_counts["closing_id"].map(day_of_closing)),
-                "cash_movements": (facts.cash_movements, facts.cash_movements["business_day"]),
+                "closings": (closings, closings["business_day"].to_numpy("datetime64[D]")),
+                "closing_counts": (counts, _days_of(counts["closing_id"], closings, "closing_id")),
+                "cash_movements": (movements, movements["business_day"].to_numpy("datetime64[D]")),
             }
         )
         for day in _days(first, last):
             yield DayOfClosings(day, **by_day.of(day))
 
 
-def _day_by_id(frame: pd.DataFrame, key: str) -> pd.Series:
-    """Business day of each id; of an id that comes twice, that of its first row."""
+def _days_of(ids: pd.Series, frame: pd.DataFrame, key: str) -> np.ndarray:
+    """Business day of the row each id names (the first, if it comes twice); NaT for null and for unknown ids."""
     once = frame.drop_duplicates(key)
-    return pd.Series(once["business_day"].to_numpy(), index=pd.Index(once[key]))
+    places = pd.Index(once[key]).get_indexer(pd.Index(ids))
+    days = np.append(once["business_day"].to_numpy("datetime64[D]"), np.datetime64("NaT", "D"))
+    found: np.ndarray = days[places]  # -1, not found, is the last element
+    return found
 
 
 def _days(first: date, last: date) -> Iterator[date]:
@@ -628,10 +631,9 @@ def _days(first: date, last: date) -> Iterator[date]:
 class _Days:
     """Tables cut by day: sorted once, so that a year of days does not scan every table 365 times."""
 
-    def __init__(self, tables: Mapping[str, tuple[pd.DataFrame, pd.Series]]) -> None:
+    def __init__(self, tables: Mapping[str, tuple[pd.DataFrame, np.ndarray]]) -> None:
         self._tables = {}
-        for name, (frame, days) in tables.items():
-            stamps = days.to_numpy().astype("datetime64[D]")
+        for name, (frame, stamps) in tables.items():
             order = np.argsort(stamps, kind="stable")
             self._tables[name] = (frame.take(order), stamps[order])
 

@@ -374,6 +374,20 @@ def test_a_payment_follows_its_order_to_the_day_of_the_order(folder: Path) -> No
     assert len(last.payments) == 0
 
 
+@pytest.mark.parametrize("without", [("orders", "order_lines"), ("payments",), ("closings", "closing_counts")], ids=str)
+def test_the_adapter_reads_a_folder_that_has_none_of_something(without: tuple[str, ...], folder: Path) -> None:
+    for name in without:
+        header = (folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()[0]
+        (folder / f"{name}.csv").write_text(header + "\n", encoding="utf-8")
+    facts, source = read_folder(folder), FilesSource(folder)
+    days = list(source.sales(date(2026, 3, 14), date(2026, 3, 20)))
+    for name in ("orders", "order_lines", "payments"):
+        assert sum(len(getattr(day, name)) for day in days) == len(facts.tables()[name])
+    assert sum(len(day.closings) for day in source.closings(date(2026, 3, 14), date(2026, 3, 14))) == len(
+        facts.closings
+    )
+
+
 def test_a_ticket_that_comes_twice_is_handed_on_for_its_day_to_be_held(folder: Path) -> None:
     with (folder / "orders.csv").open("a", encoding="utf-8") as stream:
         stream.write("T1,T1,C1,2026-03-16,,,,13.65\n")
