@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.warehouse.errors import SchemaError, ServerError
@@ -76,7 +76,8 @@ def dagster_url(url: str) -> str:
 def upgrade(engine: sa.Engine) -> None:
     """Bring the tables to this version, in one transaction; many processes may call it at once.
 
-    Raises ServerError when the server cannot be reached, SchemaError when the database is newer than the program.
+    Raises ServerError when the server cannot be reached, SchemaError when the database is newer than the program or
+    its user may not make tables.
     """
     with as_file(files("kash_pipeline.warehouse") / "migrations") as folder:
         config = Config()
@@ -95,6 +96,11 @@ def upgrade(engine: sa.Engine) -> None:
             raise SchemaError(
                 f"the database was set up by another version of kash_pipeline: {error}",
                 next_step="install the newest version, or use another database",
+            ) from error
+        except ProgrammingError as error:
+            raise SchemaError(
+                f"the tables cannot be set up as {engine.url.username or 'the current user'}: {error.orig}".strip(),
+                next_step="let the owner of the database run: grant create on database ... to ...",
             ) from error
         except OperationalError as error:
             raise ServerError(

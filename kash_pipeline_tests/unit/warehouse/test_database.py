@@ -1,7 +1,9 @@
 """Engines and migrations: many starters, one set of tables."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -63,3 +65,38 @@ def test_only_postgresql_urls(url: str) -> None:
 def test_connections_work_in_utc(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         assert connection.execute(sa.text("show timezone")).scalar_one() == "UTC"
+
+
+def test_a_user_who_may_not_make_tables_is_told_what_to_ask_for(database_url: str) -> None:
+    role = f"clerk_{os.getpid()}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"create role {role} login")
+    engine = database.open_engine(database_url.replace("postgres@", f"{role}@"))
+    with pytest.raises(SchemaError, match="permission denied") as caught:
+        database.upgrade(engine)
+    assert "grant create" in caught.value.next_step
+    engine.dispose()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"drop role {role}")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            "postgresql://kash:p%40ss@db:5433/books?sslmode=require",
+            {"host": "db", "port": 5433, "password": "p@ss", "sslmode": "require", "options": "-csearch_path=dagster"},
+        ),
+        (
+            "postgres://db/books?options=-cstatement_timeout%3D5000",
+            {"host": "db", "options": "-cstatement_timeout=5000 -csearch_path=dagster"},
+        ),
+        ("postgresql+psycopg://postgres@/books?host=/srv/my%20pg", {"host": "/srv/my pg"}),
+    ],
+)
+def test_dagsters_url_keeps_what_the_given_one_says(url: str, expected: dict[str, object]) -> None:
+    """Seen by the driver that dagster-postgres must use."""
+    parsed = sa.engine.make_url(database.dagster_url(url))
+    assert parsed.drivername == "postgresql+psycopg2"
+    _, arguments = parsed.get_dialect()().create_connect_args(parsed)
+    assert {name: arguments.get(name) for name in expected} == expected
