@@ -27,12 +27,13 @@ import pyarrow.csv
 import pyarrow.parquet as parquet
 
 from kash_pipeline.schemas.columns import arrow_schema, from_arrow, kind_of, to_arrow
+from kash_pipeline.schemas.control import CONTROL_TOTALS
 from kash_pipeline.schemas.facts import DAILY, FACTS, PAYMENTS, REFERENCE, Facts
 from kash_pipeline.warehouse.errors import LakeError, MissingDays
 
 _DIGEST = b"kash.digest"
 
-FILED: dict[str, pa.DataFrameSchema] = {**DAILY, "order_payments": PAYMENTS}
+FILED: dict[str, pa.DataFrameSchema] = {**DAILY, "order_payments": PAYMENTS, "control_totals": CONTROL_TOTALS}
 """What has a file per day: the daily facts, and payments as the till nests them, under the day of their order; the fact
 `payments` is made of these, under the day the money moved (defs/pos.py)."""
 
@@ -247,6 +248,31 @@ class Lake:
         if hashlib.sha256(body).hexdigest() != path.rsplit("/", 1)[-1]:
             raise LakeError(f"{self._shown}/{path}.gz was changed since it was kept", next_step="restore it")
         return body
+
+    def raw_calls(self) -> list[str]:
+        """The calls and files that answers are kept of."""
+        try:
+            names = self._fs.ls(f"{self._root}/raw", detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in names)
+
+    def drop_raw(self, *, before: date, dry_run: bool) -> tuple[int, int]:
+        """Delete answers first fetched before that day (UTC); their number and the bytes they take.
+
+        The description goes first: what is interrupted leaves a body nobody lists, never a description without one.
+        """
+        count, size = 0, 0
+        for call in self.raw_calls():
+            for meta in self.raw(call):
+                if datetime.fromisoformat(str(meta["fetched_at"])).date() < before:
+                    names = [f"{self._root}/{meta['path']}{suffix}" for suffix in (".json", ".gz")]
+                    count += 1
+                    size += sum(int(self._fs.size(name)) for name in names)
+                    if not dry_run:
+                        for name in names:
+                            self._fs.rm_file(name)
+        return count, size
 
     # --- files ----------------------------------------------------------------------------------------------
 

@@ -194,7 +194,10 @@ class KashClient:
         """
         body: bytes = self._ask(script, parameters, day, lambda script, body: body)
         if body.lstrip()[:1] in (b"{", b"["):
-            self._not_an_error(script, self._json(script, body))
+            decoded = self._json(script, body)
+            if isinstance(decoded, _Passing):
+                raise decoded.error
+            self._not_an_error(script, decoded)
         if not body.lstrip().startswith(begins):
             raise SourceChanged(
                 f"{script} answers with something else than was asked for: {self._excerpt(body)}",

@@ -222,7 +222,9 @@ class KashApiSource:
         left = iter(orders)
         with ThreadPoolExecutor(self._parallel, thread_name_prefix="getOrder") as pool:
             while batch := list(islice(left, SAVED_EVERY)):
-                asked: dict[Future[Any], str] = {pool.submit(self._order, order): order for order in batch}
+                asked: dict[Future[Any], str] = {
+                    pool.submit(self._order, order, listed[order][0]): order for order in batch
+                }
                 done, waiting = wait(asked, return_when=FIRST_EXCEPTION)
                 for future in waiting:
                     future.cancel()
@@ -244,8 +246,9 @@ class KashApiSource:
                 if failure is not None:
                     raise failure
 
-    def _order(self, order: str) -> Any:
-        return self._form.dialect.unwrap("getOrder.php", self._client.read("getOrder.php", {"order_id": order}))
+    def _order(self, order: str, day: date) -> Any:
+        body = self._client.read("getOrder.php", {"order_id": order}, day=day)
+        return self._form.dialect.unwrap("getOrder.php", body)
 
     def _report(self, day: date) -> pd.DataFrame:
         asked = {"d": str(day.day), "m": str(day.month), "y": str(day.year)}

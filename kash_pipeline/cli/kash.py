@@ -1,0 +1,175 @@
+"""`kash-pipeline kash login|logout|probe|retain|webhook`: an account of Kash.click from the first contact on.
+
+Only talking to the person and writing the report belongs here; asking is pos/kash_api/, keeping the key credentials.py,
+raw answers warehouse/lake.py.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kash_pipeline.cli.console import console
+from kash_pipeline.cli.options import Day
+from kash_pipeline.errors import SettingsError
+from kash_pipeline.pos.kash_api import credentials, login, opening
+from kash_pipeline.pos.kash_api.client import KashClient
+from kash_pipeline.pos.kash_api.credentials import Credentials
+from kash_pipeline.pos.kash_api.probe import Findings
+from kash_pipeline.pos.kash_api.probe import probe as look_at
+from kash_pipeline.settings import Environment, ShopFile, load_shop
+from kash_pipeline.warehouse.lake import Lake
+
+
+@click.group()
+def kash() -> None:
+    """Log in to Kash.click, probe an account, keep or drop raw answers."""
+
+
+_shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file; default: KASH_SHOP.")
+
+
+def _loaded(shop_path: Path | None) -> tuple[ShopFile, Environment, str]:
+    env = Environment.read()
+    shop = load_shop(shop_path or env.shop_path)
+    if shop.source.kind != "kash_api" or shop.source.url is None:
+        raise SettingsError(
+            f'{shop.path}: [source] is of kind "{shop.source.kind}"',
+            next_step='write kind = "kash_api" and url = "https://kash.click/workers"',
+        )
+    return shop, env, shop.source.url
+
+
+@kash.command("login")
+@_shop
+@click.option("--otp", "otp_email", metavar="EMAIL", help="Have a one-time password sent to this address.")
+@click.option("--password", "password_email", metavar="EMAIL", help="Log in with the account's password.")
+def log_in(shop_path: Path | None, otp_email: str | None, password_email: str | None) -> None:
+    """Keep the shop's API key, encrypted. Without an option: the SHOPID and APIKEY that Kash.click shows under
+    Configuration, Webservices."""
+    shop, env, url = _loaded(shop_path)
+    if otp_email and password_email:
+        raise click.UsageError("--otp and --password are two ways: choose one")
+    # Nothing secret is echoed; a key pasted into a command line would stay in the shell's history.
+    if otp_email:
+        login.send_otp(url, otp_email)
+        given = login.with_otp(url, otp_email, click.prompt(f"One-time password sent to {otp_email}", hide_input=True))
+    elif password_email:
+        given = login.with_password(url, password_email, click.prompt("Password", hide_input=True))
+    else:
+        given = Credentials(click.prompt("SHOPID"), click.prompt("APIKEY", hide_input=True).strip(), "the key given")
+    with KashClient(url, given.shop_id, given.key, key_name=given.where) as client:
+        client.read("getCashbox.php", {"format": "json"})
+    path = credentials.save(env.home, shop.shop.id, given)
+    click.echo(f"{shop.shop.name}: the key works and is kept encrypted in {path}")
+    click.echo(f"  next: kash-pipeline kash probe --shop {shop.path} --day DAY")
+
+
+@kash.command()
+@_shop
+def logout(shop_path: Path | None) -> None:
+    """Forget the key kept here. Kash.click documents no way to revoke it: change it in its Webservices page."""
+    shop, env, _ = _loaded(shop_path)
+    there = credentials.forget(env.home, shop.shop.id)
+    click.echo("Forgotten here." if there else "There was no login.")
+
+
+@kash.command()
+@_shop
+@click.option("--day", type=Day(), required=True, help="A business day with sales, already over.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the report.  [default: probe-DAY]")
+def probe(shop_path: Path | None, day: date, out: Path | None) -> None:
+    """First contact: what answers, which settings fit, whether orders match the daily report. Reads only.
+
+    Exit code 0: the account can be read as the shop file says; 2: settings have to change or totals differ.
+    """
+    shop, env, url = _loaded(shop_path)
+    with opening.kash_client(shop, environment=env) as client:
+        found = look_at(client, shop, day)
+    folder = out or Path(f"probe-{day}")
+    _write(found, shop, url, folder)
+    _show(console(), found, folder)
+    raise SystemExit(0 if found.trusted and not set(found.settings) - {"control_totals"} else 2)
+
+
+def _write(found: Findings, shop: ShopFile, url: str, folder: Path) -> None:
+    """report.md for people, report.json for programs, samples/ for tests."""
+    samples = folder / "samples"
+    samples.mkdir(parents=True, exist_ok=True)
+    for call, body in found.samples.items():
+        page = body[:1] not in (b"{", b"[")
+        (samples / f"{call.removesuffix('.php')}.{'txt' if page else 'json'}").write_bytes(body)
+    plain = asdict(found)
+    plain.pop("samples")
+    for answer in plain["answers"]:
+        answer.pop("body")
+    (folder / "report.json").write_text(json.dumps(plain, indent=1, default=str, ensure_ascii=False) + "\n")
+    lines = [f"# Kash.click probe of {shop.shop.name}, {found.day}", "", f"Address {url}. Samples are redacted.", ""]
+    lines += ["## Settings that fit", "", "```toml", "[source]", *_settings(found), "```", ""]
+    lines += ["## Findings", "", *(f"- {note}" for note in found.notes), ""]
+    lines += ["## Control totals", "", *(f"- {line}" for line in _totals(found)), ""]
+    lines += ["## Calls", "", "| call | ms | bytes | records | outcome | missing | unknown |", "| --- " * 7 + "|"]
+    for answer in found.answers:
+        cells = (answer.call, answer.milliseconds, answer.size, "" if answer.records is None else answer.records)
+        rest = (answer.outcome, ", ".join(answer.missing), ", ".join(answer.unknown))
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in (*cells, *rest)) + " |")
+    (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _settings(found: Findings) -> list[str]:
+    known = {"dialect": found.dialect, "time_rule": found.time_rule, "order_detail": found.order_detail}
+    lines = [
+        f"{name} = {json.dumps(value)}" + ("   # change this" if name in found.settings else "")
+        for name, value in known.items()
+        if value is not None
+    ]
+    return lines + (
+        [f"control_totals = {found.settings['control_totals']}"] if "control_totals" in found.settings else []
+    )
+
+
+def _totals(found: Findings) -> list[str]:
+    if not found.compared:
+        return ["not compared"]
+    return found.differences or [f"{found.compared} sums of the daily report equal those of the orders, to the cent"]
+
+
+def _show(out: Console, found: Findings, folder: Path) -> None:
+    table = Table(title=f"Calls for {found.day}")
+    for name in ("call", "ms", "bytes", "records", "outcome"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("ms", "bytes", "records") else "left")
+    for answer in found.answers:
+        records = "" if answer.records is None else str(answer.records)
+        drift = [f"missing: {', '.join(answer.missing)}"] if answer.missing else []
+        drift += [f"unknown: {', '.join(answer.unknown)}"] if answer.unknown else []
+        outcome = "; ".join([answer.outcome, *drift])
+        table.add_row(answer.call, str(answer.milliseconds), str(answer.size), records, outcome)
+    out.print(table)
+    for note in [*found.notes, *_totals(found)]:
+        out.print(f"- {note}", markup=False)
+    if found.settings:
+        out.print("write in [source] of the shop file:")
+        for name, value in found.settings.items():
+            out.print(f"    {name} = {value}", markup=False)
+    elif found.trusted:
+        out.print("the settings of the shop file fit")
+    out.print(f"report: {folder / 'report.md'}", markup=False)
+
+
+@kash.command()
+@_shop
+@click.option("--drop", is_flag=True, help="Delete them; without it, they are only counted.")
+def retain(shop_path: Path | None, drop: bool) -> None:
+    """Raw answers older than raw_years of [source], counted or deleted. Facts and entries stay."""
+    env = Environment.read()
+    shop = load_shop(shop_path or env.shop_path)
+    today = datetime.now(UTC).date()
+    # Vouchers are kept for whole fiscal years: the period runs from the end of the year they belong to.
+    oldest = shop.fiscal_year_of(today.replace(year=today.year - shop.source.raw_years, day=min(today.day, 28)))[0]
+    count, size = Lake(env.lake_url, shop.shop.id).drop_raw(before=oldest, dry_run=not drop)
+    what = "deleted" if drop else "would be deleted with --drop"
+    click.echo(f"{shop.shop.name}: {count} raw answers ({size} bytes) fetched before {oldest} {what}")

@@ -1,0 +1,418 @@
+"""First contact with an account: what answers, which dialect and clock it speaks, whether orders match its report.
+
+Only finding out belongs here, by reads alone; the words for the user and the files are cli/kash.py. It follows the
+checklist that the reference ends with (kash-api.md section 10). Nothing found here changes a setting: it is named.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NoReturn
+
+import orjson
+import pandas as pd
+
+from kash_pipeline.pos import control
+from kash_pipeline.pos.errors import PosError, SourceUnreachable
+from kash_pipeline.pos.kash_api import decoding, mapping, report
+from kash_pipeline.pos.kash_api.client import KashClient
+from kash_pipeline.pos.kash_api.days import day_start, next_day
+from kash_pipeline.pos.kash_api.dialects import DIALECTS, Dialect
+from kash_pipeline.pos.kash_api.source import iso
+from kash_pipeline.settings import ShopFile
+
+LISTS: dict[str, mapping.Shape | None] = {
+    "getCashbox.php": mapping.CASHBOX,
+    "getPaymentModes.php": mapping.PAYMENT_MODE,
+    "getVATs.php": mapping.VAT,
+    "getDepartments.php": mapping.DEPARTMENT,
+    "getDepartmentGroups.php": mapping.DEPARTMENT_GROUP,
+    "getClients.php": mapping.CLIENT,
+    "getPlus.php": None,
+    "getUsers.php": None,
+}
+SAMPLE_RECORDS = 3
+
+_PERSONAL = re.compile(
+    r"name|nom|surname|prenom|mail|phone|tel|adress|address|street|post|city|ville|country|pays|comment|birth|lat$|lng$"
+    r"|company|societe|vatnum|numtva|registration|rcs|login|signature|pdf|link|url",
+    re.IGNORECASE,
+)
+_OF_PEOPLE = ("getClients.php", "getUsers.php")
+
+
+@dataclass
+class Answer:
+    """One call: how it went, how large the answer is, and which declared fields it has."""
+
+    call: str
+    asked: str
+    outcome: str = "ok"
+    milliseconds: int = 0
+    size: int = 0
+    records: int | None = None
+    missing: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    retyped: list[str] = field(default_factory=list)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass
+class Findings:
+    """What was found out about an account on a day. `settings` are the lines of [source] that fit it; `differences`
+    those between the orders and the daily report; `samples` redacted answers by call."""
+
+    day: date
+    answers: list[Answer] = field(default_factory=list)
+    dialect: str | None = None
+    time_rule: str | None = None
+    order_detail: bool | None = None
+    notes: list[str] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+    compared: int = 0
+    samples: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether an adapter with these settings reads this account and agrees with its report."""
+        return self.dialect is not None and self.time_rule is not None and self.compared > 0 and not self.differences
+
+
+def probe(client: KashClient, shop: ShopFile, day: date, *, now: Callable[[], float] = time.monotonic) -> Findings:
+    """Ask every read once, and find out dialect, clock and totals by the orders of `day`.
+
+    Raises SourceUnreachable when the account does not answer at all; whatever else goes wrong is a finding.
+    """
+    return _Probe(client, shop, day, now).run()
+
+
+class _Probe:
+    def __init__(self, client: KashClient, shop: ShopFile, day: date, now: Callable[[], float]) -> None:
+        self.client, self.shop, self.day, self.now = client, shop, day, now
+        self.found = Findings(day)
+
+    def run(self) -> Findings:
+        found = self.found
+        first = self._ask("getCashbox.php", {"format": "json"}, must=True)
+        lists = {"getCashbox.php": first}
+        for call in LISTS:
+            if call != first.call:
+                lists[call] = self._ask(call, {"format": "json"})
+        # A day on either side: whatever clock the server goes by, the day's orders are among these.
+        wide = (self._start(self.day) - timedelta(days=1), self._start(next_day(self.day)) + timedelta(days=1))
+        orders = self._orders(*wide)
+        dialect = self._which_dialect(lists, orders)
+        if dialect is not None:
+            self._diagnose_lists(lists, dialect)
+            self._orders_in(orders, dialect)
+        std = self._ask(report.CALL, {**self._date(), "formatExport": "Std"})
+        for form in ("CSV", "PDF"):
+            self._ask(report.CALL, {**self._date(), "formatExport": form})
+        if dialect is not None and found.time_rule is not None:
+            self._totals(lists, orders, std, dialect)
+        self._settings()
+        for answer in found.answers:
+            if answer.outcome == "ok" and answer.call not in found.samples:
+                found.samples[answer.call] = redacted(answer.call, answer.body)
+        return found
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, call: str, parameters: Mapping[str, str], *, must: bool = False) -> Answer:
+        asked = "&".join(f"{name}={value}" for name, value in parameters.items())
+        answer = Answer(call, asked)
+        begun = self.now()
+        try:
+            answer.body = self.client.document(call, parameters, day=self.day)
+        except SourceUnreachable as error:
+            if must:
+                raise
+            answer.outcome = error.message
+        except PosError as error:
+            answer.outcome = error.message
+        answer.milliseconds, answer.size = round((self.now() - begun) * 1000), len(answer.body)
+        self.found.answers.append(answer)
+        return answer
+
+    def _orders(self, first: datetime, last: datetime, **more: str) -> Answer:
+        bounds = {"from_date_ISO8601": iso(first), "to_date_ISO8601": iso(last)}
+        return self._ask("getOrders.php", {**bounds, "validatedOrders": "true", **more})
+
+    def _start(self, day: date) -> datetime:
+        return day_start(day, self.shop.zone, self.shop.shop.day_starts_at)
+
+    def _date(self) -> dict[str, str]:
+        return {"d": str(self.day.day), "m": str(self.day.month), "y": str(self.day.year)}
+
+    # --- how it writes -----------------------------------------------------------------------------------------------
+
+    def _which_dialect(self, lists: Mapping[str, Answer], orders: Answer) -> Dialect | None:
+        """The dialect that reads most calls without a stop; the orders must be among them, if there are any."""
+        best: tuple[int, int, Dialect] | None = None
+        for rank, dialect in enumerate(DIALECTS.values()):
+            fits = sum(
+                _problem(lists[call], shape, dialect) is None
+                for call, shape in LISTS.items()
+                if shape is not None and lists[call].outcome == "ok"
+            )
+            if orders.outcome == "ok" and _orders_form(orders, dialect, self.shop) is not None:
+                fits += len(LISTS) + 1
+            if fits and (best is None or (fits, -rank) > best[:2]):
+                best = (fits, -rank, dialect)
+        if best is None:
+            self.found.notes.append("no dialect reads any answer: write one in pos/kash_api/dialects.py")
+            for call, answer in [*lists.items(), ("getOrders.php", orders)]:
+                shape = mapping.ORDER if call == "getOrders.php" else LISTS[call]
+                if shape is not None and answer.outcome == "ok":
+                    _diagnose(answer, mapping.Form().of(shape), DIALECTS["english"])
+            return None
+        self.found.dialect = best[2].name
+        return best[2]
+
+    def _diagnose_lists(self, lists: Mapping[str, Answer], dialect: Dialect) -> None:
+        form = mapping.Form(dialect)
+        for call, shape in LISTS.items():
+            if shape is not None and lists[call].outcome == "ok":
+                _diagnose(lists[call], form.of(shape), dialect)
+                if problem := _problem(lists[call], shape, dialect):
+                    lists[call].outcome = problem
+
+    def _orders_in(self, orders: Answer, dialect: Dialect) -> None:
+        """Lines in the list or not, on which clock, and whether the bounds are read on the same one."""
+        found = self.found
+        if orders.outcome != "ok":
+            return
+        fitting = _orders_form(orders, dialect, self.shop)
+        if fitting is None:
+            _diagnose(orders, mapping.Form(dialect).of(mapping.ORDER), dialect)
+            orders.outcome = _problem(orders, mapping.ORDER, dialect) or orders.outcome
+            found.notes.append("the orders fit no dialect: no clock and no totals can be told")
+            return
+        form, found.order_detail = fitting
+        shape = form.of(mapping.HEADER if found.order_detail else mapping.ORDER)
+        _diagnose(orders, shape, dialect)
+        answers_on = "local" if form.wall is not None else "utc"
+        records = _records(orders, dialect)
+        if not records:
+            found.notes.append(f"no orders around {self.day}: give --day a day with sales; the clock cannot be told")
+            return
+        columns = mapping.read(records, shape, mapping.Drift(), call="getOrders.php")
+        frame = pd.DataFrame(
+            {"order_id": columns["order_id"].to_pylist(), "at": pd.Series(columns["value_date"].to_pylist())}
+        ).sort_values("at", ignore_index=True)
+        middle = frame.iloc[len(frame) // 2]
+        at = middle["at"].to_pydatetime()
+        wall = at.astimezone(self.shop.zone).replace(tzinfo=UTC)
+        margin = timedelta(minutes=5)
+        read_on = [
+            rule
+            for rule, moment in (("utc", at), ("local", wall))
+            if middle["order_id"] in self._ids(self._orders(moment - margin, moment + margin), shape, dialect)
+        ]
+        found.notes.append(f"answers carry times {'on the clock of the shop' if form.wall else 'with their offset'}")
+        if read_on == [answers_on]:
+            found.time_rule = answers_on
+            found.notes.append(f"bounds are read the same way ({answers_on})")
+        else:
+            found.notes.append(
+                f"bounds are read as {' or '.join(read_on) or 'neither utc nor local'}, answers written as "
+                f"{answers_on}: time_rule has no such pair; report it"
+            )
+        exact = self._ids(self._orders(*[at if answers_on == "utc" else wall] * 2), shape, dialect)
+        included = "included" if middle["order_id"] in exact else "NOT included: the last second of a window is lost"
+        found.notes.append(f"both bounds of a window are {included}")
+        quotes = self._ids(self._orders(at - margin, at + margin, validatedOrders="false"), shape, dialect)
+        if middle["order_id"] in quotes:
+            found.notes.append("validatedOrders=false returns validated orders too")
+        if found.order_detail:
+            self._detail(str(middle["order_id"]), form)
+
+    def _detail(self, order_id: str, form: mapping.Form) -> None:
+        answer = self._ask("getOrder.php", {"order_id": order_id})
+        if answer.outcome != "ok":
+            return
+        try:
+            order = form.dialect.unwrap("getOrder.php", _decoded(answer, form.dialect))
+            got = mapping.read([order], form.of(mapping.ORDER), mapping.Drift(), call="getOrder.php")
+        except PosError as error:
+            answer.outcome = error.message
+            return
+        if got["order_id"].to_pylist() != [order_id]:
+            answer.outcome = f"order {order_id} was asked for, {got['order_id'].to_pylist()[0]} came"
+
+    def _ids(self, answer: Answer, shape: mapping.Shape, dialect: Dialect) -> list[str]:
+        if answer.outcome != "ok":
+            return []
+        try:
+            records = _records(answer, dialect)
+            found = mapping.read(records, shape, mapping.Drift(), call="getOrders.php")["order_id"].to_pylist()
+        except PosError:
+            return []  # another form than the wide window's: the note about the bounds then says "neither"
+        return [str(order) for order in found]
+
+    # --- totals ------------------------------------------------------------------------------------------------------
+
+    def _totals(self, lists: Mapping[str, Answer], orders: Answer, std: Answer, dialect: Dialect) -> None:
+        found = self.found
+        fitting = _orders_form(orders, dialect, self.shop)
+        if std.outcome != "ok" or fitting is None or lists["getPaymentModes.php"].outcome != "ok":
+            found.notes.append("control totals could not be compared: an answer is missing")
+            return
+        form, detail = fitting
+        clock = mapping.Clock(self.shop.zone, self.shop.shop.day_starts_at)
+        drift = mapping.Drift()
+        try:
+            told = report.control_totals(std.body, self.day, headings=dialect.headings, decimal=dialect.decimal)
+            methods = mapping.payment_methods(
+                dialect.unwrap("getPaymentModes.php", _decoded(lists["getPaymentModes.php"], dialect)), drift, form
+            )
+            records = _records(orders, dialect)
+            if detail:
+                heads = mapping.headers(records, drift, clock, form)
+                records = [
+                    dialect.unwrap("getOrder.php", self.client.read("getOrder.php", {"order_id": order}))
+                    for order, day in zip(heads["order_id"], heads["business_day"], strict=True)
+                    if day == self.day
+                ]
+            frames = mapping.sales(records, drift, clock, form)
+        except PosError as error:
+            std.outcome = error.message
+            found.notes.append("control totals could not be compared: see getSales.php")
+            return
+        till = control.till_totals(frames["orders"], frames["order_vat"], frames["payments"], methods)
+        found.compared = len(told)
+        for row in control.compare(till, told).itertuples():
+            found.differences.append(
+                f"{row.measure} {row.of}".strip() + f": orders {row.till_cents} cents, report {row.report_cents} cents"
+            )
+        of_day = frames["orders"][frames["orders"]["business_day"] == pd.Timestamp(self.day)]
+        lost = [
+            gap.first if gap.first == gap.last else f"{gap.first}..{gap.last}" for gap in control.gaps(of_day["number"])
+        ]
+        if lost:
+            found.notes.append(f"numbers missing in the sequence of the day: {', '.join(lost[:10])}")
+
+    def _settings(self) -> None:
+        """The lines of [source] that should read otherwise."""
+        found, now = self.found, self.shop.source
+        wanted: dict[str, tuple[Any, Any]] = {
+            "dialect": (found.dialect, now.dialect),
+            "time_rule": (found.time_rule, now.time_rule),
+            "order_detail": (found.order_detail, now.order_detail),
+        }
+        for name, (fits, is_now) in wanted.items():
+            if fits is not None and fits != is_now:
+                found.settings[name] = f'"{fits}"' if isinstance(fits, str) else str(fits).lower()
+        if found.compared and not found.differences and not now.control_totals:
+            found.settings["control_totals"] = "true"
+
+
+# --- reading with a dialect ------------------------------------------------------------------------------------------
+
+
+def _decoded(answer: Answer, dialect: Dialect) -> Any:
+    try:
+        return decoding.whole(answer.body, exact=dialect.numbers)
+    except ValueError:
+        _no_json(answer)
+
+
+def _no_json(answer: Answer) -> NoReturn:
+    raise PosError(f"{answer.call} answers with no JSON", next_step="look at the sample")
+
+
+def _records(answer: Answer, dialect: Dialect) -> list[Any]:
+    records = dialect.unwrap(answer.call, _decoded(answer, dialect))
+    if not isinstance(records, list):
+        raise PosError(f"{answer.call} answers with no list", next_step="look at the sample")
+    return records
+
+
+def _problem(answer: Answer, shape: mapping.Shape, dialect: Dialect) -> str | None:
+    """Why this dialect does not read the answer; None when it does."""
+    try:
+        mapping.read(_records(answer, dialect), mapping.Form(dialect).of(shape), mapping.Drift())
+    except PosError as error:
+        return error.message
+    return None
+
+
+def _orders_form(orders: Answer, dialect: Dialect, shop: ShopFile) -> tuple[mapping.Form, bool] | None:
+    """The form that reads the orders, and whether they are headers only."""
+    clock = mapping.Clock(shop.zone, shop.shop.day_starts_at)
+    for wall in (None, shop.zone):
+        form = mapping.Form(dialect, wall)
+        for detail in (False, True):
+            try:
+                records = _records(orders, dialect)
+                if detail:
+                    mapping.headers(records, mapping.Drift(), clock, form)
+                else:
+                    mapping.sales(records, mapping.Drift(), clock, form)
+            except PosError:
+                continue
+            return form, detail
+    return None
+
+
+def _diagnose(answer: Answer, shape: mapping.Shape, dialect: Dialect) -> None:
+    """Which declared fields are there, which are not, and which are there that nobody declared."""
+    try:
+        records = [record for record in _records(answer, dialect) if isinstance(record, dict)]
+    except PosError as error:
+        answer.outcome = error.message
+        return
+    answer.records = len(records)
+    seen: dict[str, set[str]] = {}
+    containers = {known.name.rpartition(".")[0] for known in shape.fields} - {""}
+    for record in records:
+        for name, value in record.items():
+            if name in containers and isinstance(value, dict):
+                for leaf, inner in value.items():
+                    seen.setdefault(f"{name}.{leaf}", set()).add(type(inner).__name__)
+            elif name not in containers:
+                seen.setdefault(name, set()).add(type(value).__name__)
+    declared = {known.name for known in shape.fields}
+    if records:
+        answer.missing = sorted(declared - set(seen))
+        answer.unknown = sorted(f"{name} ({', '.join(sorted(seen[name]))})" for name in set(seen) - declared)
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def redacted(call: str, body: bytes) -> bytes:
+    """The first records of an answer with every letter and digit of a personal field replaced, as JSON.
+
+    A page or a file is cut to its first two thousand bytes. The key was masked before it came here.
+    """
+    try:
+        decoded = decoding.whole(body, exact=False)
+    except ValueError:
+        return body[:2000]
+    people = call in _OF_PEOPLE
+    return orjson.dumps(_without_persons(_shortened(decoded), people=people), option=orjson.OPT_INDENT_2)
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _shortened(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value[:SAMPLE_RECORDS]]
+    return value
+
+
+def _without_persons(value: Any, *, people: bool, name: str = "") -> Any:
+    if isinstance(value, dict):
+        # An object about the customer is personal as a whole, but for its ids.
+        about = re.search(r"client|customer|user$", name, re.IGNORECASE) is not None
+        return {key: _without_persons(inner, people=people or about, name=key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_persons(inner, people=people, name=name) for inner in value]
+    an_id = re.search(r"(^|_)id$|ID$|^id[A-Z]", name) is not None
+    if isinstance(value, str) and not an_id and (people or _PERSONAL.search(name)):
+        return re.sub(r"\d", "0", re.sub(r"[^\W\d_]", "x", value))
+    return value

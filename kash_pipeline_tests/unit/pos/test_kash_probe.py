@@ -1,0 +1,233 @@
+"""First contact with an account: the probe tells dialects and clocks apart, the settings it names give true facts."""
+
+import json
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kash_pipeline.cli.main import cli
+from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.pos import open_source
+from kash_pipeline.sandbox import datasets
+from kash_pipeline.sandbox.datasets import Dataset
+from kash_pipeline.sandbox.kash import Account
+from kash_pipeline.settings import load_shop
+from kash_pipeline_tests.unit.pos.kash_till import KEY, SHOP, Till, kash_till
+
+DAY = date(2026, 3, 14)
+EMAIL = "till@boulangerie.example"
+
+
+@pytest.fixture(scope="module")
+def bakery() -> Dataset:
+    return datasets.load("bakery")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KASH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("KASH_LAKE_URL", raising=False)
+    monkeypatch.setenv("KASH_SHOP_ID", SHOP)
+    monkeypatch.setenv("KASH_API_KEY", KEY)
+    return tmp_path / "home"
+
+
+def shop_file(bakery: Dataset, till: Till, folder: Path, *lines: str) -> Path:
+    """The bakery's shop file at this till, with further lines in [source]."""
+    text = bakery.shop_path.read_text().replace("http://127.0.0.1:8711/workers", till.url)
+    added = "".join(f"{line}\n" for line in lines)
+    path = folder / f"shop{len(lines)}.toml"
+    path.write_text(text.replace('kind = "kash_api"\n', f'kind = "kash_api"\n{added}'))
+    return path
+
+
+def run(*arguments: Any, **options: Any) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], **options)
+
+
+def probed(shop: Path, out: Path) -> tuple[Result, dict[str, Any]]:
+    result = run("kash", "probe", "--shop", shop, "--day", DAY, "--out", out)
+    assert result.exit_code in (0, 2), result.output
+    return result, json.loads((out / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def plain(bakery: Dataset) -> Iterator[Till]:
+    with kash_till(bakery, account=Account(email=EMAIL, password="baguette tradition")) as till:
+        yield till
+
+
+@pytest.mark.parametrize(
+    ("dialect", "time_rule", "headers_only"),
+    [("french", "utc", False), ("english", "local", True), ("nested", "local", False)],
+)
+def test_the_settings_named_make_the_account_readable(
+    bakery: Dataset, tmp_path: Path, dialect: str, time_rule: str, headers_only: bool
+) -> None:
+    """From a shop file that does not fit, by the probe's own words, to the facts of the till."""
+    with kash_till(bakery, dialect=dialect, time_rule=time_rule, headers_only=headers_only) as till:
+        result, report = probed(shop_file(bakery, till, tmp_path), tmp_path / "first")
+        assert result.exit_code == 2
+        assert (report["dialect"], report["time_rule"], report["order_detail"]) == (dialect, time_rule, headers_only)
+        assert report["differences"] == []
+        assert report["compared"] > 10
+        assert f"bounds are read the same way ({time_rule})" in report["notes"]
+        assert "both bounds of a window are included" in report["notes"]
+        lines = [f"{name} = {value}" for name, value in report["settings"].items()]
+        for line in lines:
+            assert line in result.output
+        fitting = shop_file(bakery, till, tmp_path, *lines)
+        again, report = probed(fitting, tmp_path / "again")
+        assert again.exit_code == 0, again.output
+        assert report["settings"] == {}
+        with open_source(load_shop(fitting)) as source:
+            (day,) = source.sales(DAY, DAY)
+        orders = bakery.facts.orders[bakery.facts.orders["business_day"] == str(DAY)]
+        assert set(day.orders["order_id"]) == set(orders["order_id"])
+        assert day.orders["validated_at"].min() == orders["validated_at"].min()
+
+
+def test_an_account_that_fits_is_trusted_with_its_totals(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
+    result, report = probed(shop_file(bakery, plain, tmp_path), tmp_path / "out")
+    assert result.exit_code == 0
+    assert report["settings"] == {"control_totals": "true"}
+    assert (
+        f"{report['compared']} sums of the daily report equal those of the orders, to the cent"
+        in (tmp_path / "out" / "report.md").read_text()
+    )
+    assert {answer["call"] for answer in report["answers"]} >= {"getOrders.php", "getSales.php", "getUsers.php"}
+
+
+def test_renamed_fields_and_wrong_totals_are_named(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
+    def reshape(script: str, body: Any) -> Any:
+        for record in body if script == "getCashbox.php" else []:
+            record["designation"] = record.pop("name")
+        return body
+
+    plain.faults.reshape = reshape
+    day = bakery.facts.orders[bakery.facts.orders["business_day"] == str(DAY)]
+    late = day["order_id"].iloc[3]
+    try:
+        # The report sums orders by their VAT; this one has none in it, but its total.
+        plain.faults.changed[late] = lambda order: order["VATs"].clear()
+        result, report = probed(shop_file(bakery, plain, tmp_path), tmp_path / "out")
+    finally:
+        plain.faults.clear()
+    assert result.exit_code == 2
+    (cashbox,) = (answer for answer in report["answers"] if answer["call"] == "getCashbox.php")
+    assert cashbox["missing"] == ["name"]
+    assert cashbox["unknown"] == ["designation (str)"]
+    total = int(day["total_cents"].sum())
+    assert report["differences"][-1] == (
+        f"total: orders {total} cents, report {total - int(day['total_cents'].iloc[3])} cents"
+    )
+
+
+def test_what_does_not_answer_is_a_finding_and_the_rest_goes_on(
+    bakery: Dataset, plain: Till, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain.faults.set("html", script="getClients.php")
+    try:
+        result, report = probed(shop_file(bakery, plain, tmp_path), tmp_path / "out")
+    finally:
+        plain.faults.clear()
+    (clients,) = (answer for answer in report["answers"] if answer["call"] == "getClients.php")
+    assert "no JSON" in clients["outcome"]
+    assert report["dialect"] == "english"
+    monkeypatch.setenv("KASH_API_KEY", "not-the-key")
+    result, report = probed(shop_file(bakery, plain, tmp_path), tmp_path / "refused")
+    assert result.exit_code == 2
+    assert all("Wrong API key" in answer["outcome"] for answer in report["answers"])
+
+
+def test_report_and_samples_hold_no_key_and_no_person(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
+    """Searched by value: the key as it is and as JSON writes it, and every customer's and user's name and address."""
+
+    def reshape(script: str, body: Any) -> Any:
+        if script == "getOrders.php":
+            body[0]["echo"] = f"you sent {KEY}"
+        return body
+
+    plain.faults.reshape = reshape
+    try:
+        result, _ = probed(shop_file(bakery, plain, tmp_path), tmp_path / "out")
+    finally:
+        plain.faults.clear()
+    told = result.output + "".join(
+        file.read_text(errors="replace") for file in (tmp_path / "out").rglob("*") if file.is_file()
+    )
+    assert "***" in told
+    people = bakery.facts.customers
+    secrets = [KEY, json.dumps(KEY)[1:-1], "k3y", *bakery.users["name"]]
+    for column in ("name", "email", "address", "registration_number", "vat_number"):
+        secrets += people[column].dropna().tolist()
+    for secret in secrets:
+        assert str(secret) not in told, secret
+    orders = json.loads((tmp_path / "out" / "samples" / "getOrders.json").read_text())
+    assert len(orders) == 3
+    assert orders[1]["items"][0]["title"]  # what a fixture needs is still there
+
+
+# --- login -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "typed"),
+    [((), f"{SHOP}\n{KEY}\n"), (("--password", EMAIL), "baguette tradition\n")],
+)
+def test_a_login_keeps_the_key_encrypted_and_the_source_uses_it(
+    bakery: Dataset,
+    plain: Till,
+    tmp_path: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    typed: str,
+) -> None:
+    monkeypatch.delenv("KASH_API_KEY")
+    monkeypatch.delenv("KASH_SHOP_ID")
+    shop = shop_file(bakery, plain, tmp_path)
+    with (
+        pytest.raises(KashPipelineError, match="KASH_API_KEY is not set and nobody logged in") as caught,
+        open_source(load_shop(shop)),
+    ):
+        pass
+    assert "kash-pipeline kash login" in caught.value.next_step
+    result = run("kash", "login", "--shop", shop, *options, input=typed)
+    assert result.exit_code == 0, result.output
+    assert KEY not in result.output
+    assert "baguette" not in result.output
+    for file in home.rglob("*"):
+        if file.is_file():
+            assert KEY.encode() not in file.read_bytes()
+            assert file.stat().st_mode & 0o077 == 0
+    with open_source(load_shop(shop)) as source:
+        assert len(source.reference()["registers"]) == 2
+    assert "Forgotten" in run("kash", "logout", "--shop", shop).output
+    with pytest.raises(KashPipelineError, match="nobody logged in"), open_source(load_shop(shop)):
+        pass
+
+
+def test_a_one_time_password_is_sent_asked_for_and_works_once(bakery: Dataset, tmp_path: Path, home: Path) -> None:
+    account = Account(email=EMAIL)
+    with kash_till(bakery, account=account) as till:
+        shop = shop_file(bakery, till, tmp_path)
+        account.mailbox.append("424242")
+        result = run("kash", "login", "--shop", shop, "--otp", EMAIL, input="424242\n")
+        assert result.exit_code == 0, result.output
+        assert len(account.mailbox) == 1  # the one sent; the one typed is used up
+        with pytest.raises(KashPipelineError, match="OTP not found"):
+            run("kash", "login", "--shop", shop, "--otp", EMAIL, input="424242\n", catch_exceptions=False)
+        with pytest.raises(KashPipelineError, match="refuses: 'Unknown account'"):
+            run("kash", "login", "--shop", shop, "--otp", "nobody@x.example", catch_exceptions=False)
+
+
+def test_a_wrong_key_is_not_kept(bakery: Dataset, plain: Till, tmp_path: Path, home: Path) -> None:
+    shop = shop_file(bakery, plain, tmp_path)
+    with pytest.raises(KashPipelineError, match="Wrong API key"):
+        run("kash", "login", "--shop", shop, input=f"{SHOP}\nwrong\n", catch_exceptions=False)
+    assert not list(home.rglob("*.sealed"))
