@@ -7,7 +7,6 @@ Makes its own facts (seeded, written as Parquet once per size) and gives rows; p
 import argparse
 import gc
 import hashlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -416,11 +415,17 @@ def peak_over_base(folder: Path) -> int:
     return int(answer.stdout)
 
 
+def _peak() -> int:
+    """KiB at most resident so far. `ru_maxrss` would begin with what the parent process held when it forked."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
 def _measure_memory(folder: Path) -> None:
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    base = _peak()
     for _ in ours(folder, shop()):
         pass
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)
+    print(_peak() - base)
 
 
 def _row(benchmark: str, ours_: str, anchor_: str, ratio: float, target: float) -> dict[str, str]:
