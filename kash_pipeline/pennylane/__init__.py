@@ -29,8 +29,11 @@ def connect(
     pacing: Pacing | None = None,
     timeout: httpx.Timeout | float = TIMEOUT,
     sleep: Callable[[float], None] = time.sleep,
+    transport: httpx.BaseTransport | None = None,
 ) -> Iterator[PennylaneClient]:
     """A client for the shop's company: OAuth connection or company API token, pace shared by all processes.
+
+    `pacing`, `sleep` and `transport` (how requests travel) can be passed in.
 
     No request is made here. Raises SettingsError without [pennylane] or a needed environment variable; the first
     call raises ConnectAgain when nobody connected the shop.
@@ -46,7 +49,12 @@ def connect(
         bucket = bucket_of(section.url, shop.shop.id)
     try:
         with PennylaneClient(
-            section.url, tokens, pacing or SharedPacing(engine, bucket), timeout=timeout, sleep=sleep
+            section.url,
+            tokens,
+            pacing or SharedPacing(engine, bucket),
+            timeout=timeout,
+            sleep=sleep,
+            transport=transport,
         ) as client:
             yield client
     finally:
