@@ -88,7 +88,7 @@ def ui(data: str, shop_path: Path | None, host: str, port: int) -> None:
 def _end(child: "subprocess.Popen[bytes]") -> None:
     """Ask Dagster's processes to stop, then make sure that none of the group is left."""
     if child.poll() is None:
-        child.send_signal(signal.SIGINT)
+        os.killpg(child.pid, signal.SIGINT)  # the whole group, as a terminal does: dev alone waits for the others
         with suppress(subprocess.TimeoutExpired):
             child.wait(20)
     try:
