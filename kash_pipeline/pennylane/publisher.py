@@ -616,8 +616,9 @@ class _Run:
         wanted = {intent.row.remote_id for intent in intents if intent.row.remote_id is not None}
         lines: dict[int, list[EntryLine]] = {}
         pages = sum(len(intent.content.lines) for intent in intents) / 100 + 1
-        if pages < len(wanted):
-            journals = sorted({self.journals[intent.content.journal] for intent in intents})
+        codes = {intent.content.journal for intent in intents}
+        if pages < len(wanted) and codes <= self.journals.keys():
+            journals = sorted(self.journals[code] for code in codes)
             days = [intent.content.date for intent in intents]
             for line in self.client.ledger_entry_lines(journals, min(days), max(days)):
                 if line.entry_id in wanted:

@@ -6,6 +6,7 @@ from datetime import date
 
 import pytest
 
+from kash_pipeline.pennylane.watching import hands
 from kash_pipeline.sandbox.pennylane import FiscalYear
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
@@ -112,3 +113,44 @@ def test_what_a_person_changed_is_reported_and_never_corrected(pennylane: World,
     assert "somebody changed it in PennyLane" in report.to_correct[0].why
     assert (report.corrected, report.posted) == (5, 10)
     assert not [entry for entry in pennylane.sandbox.admin.entries() if entry.piece_number.startswith(f"{SALE}-")]
+
+
+# --- the accountant's hand ------------------------------------------------------------------------------------------
+
+
+def seen(world: World) -> dict[str, str]:
+    with world.client() as client:
+        return {f"{hand.key} {hand.what}": hand.why for hand in hands(client, world.engine, world.shop)}
+
+
+def test_an_untouched_ledger_shows_no_hand_and_costs_one_request(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    pennylane.sandbox.requests.clear()
+    assert seen(pennylane) == {}
+    assert len(pennylane.sandbox.requests.all()) == 1
+
+
+def test_edits_deletions_moves_and_letterings_are_found_and_left_alone(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    entries = {entry.piece_number: entry for entry in pennylane.sandbox.admin.entries()}
+    edited, deleted, moved = (entries[f"SHOP-K1-260301-{code}"] for code in "VPC")
+    lettered = entries["SHOP-K2-260301-C"]
+    admin = pennylane.sandbox.admin
+    admin.edit_line(edited.lines[0].id, label="corrigé")
+    admin.delete_entry(deleted.id)
+    admin.edit_entry(moved.id, day=date(2026, 3, 9))
+    admin.letter([line.id for line in lettered.lines])
+    before = pennylane.remote()
+    found = seen(pennylane)
+    assert list(found) == [
+        "SHOP-K1-260301-C moved",
+        "SHOP-K1-260301-P deleted",
+        "SHOP-K1-260301-V edited",
+        "SHOP-K2-260301-C lettered",
+    ]
+    assert "2026-03-09" in found["SHOP-K1-260301-C moved"]
+    assert "'corrigé'" in found["SHOP-K1-260301-V edited"]
+    pennylane.publish()
+    assert pennylane.remote() == before

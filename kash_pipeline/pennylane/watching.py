@@ -1,0 +1,108 @@
+"""The accountant's hand: what a person did in PennyLane to entries we sent. Found and told, never undone.
+
+Only finding belongs here. PennyLane has no changelog of entries, but one of their lines, kept four weeks: a deletion in
+the application shows nowhere else (its reference of Sep 2026), which is why the ledger keeps the remote line ids.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+
+import sqlalchemy as sa
+
+from kash_pipeline.pennylane import reference
+from kash_pipeline.pennylane.client import Entry, EntryLine, PennylaneClient
+from kash_pipeline.pennylane.errors import NotFound
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.ledger import Intent, PublicationLedger
+
+# The changelog refuses a start older than four weeks; a day's margin for clocks and long runs.
+KEPT = timedelta(days=27)
+
+
+@dataclass(frozen=True)
+class Hand:
+    """What a person did to one entry. `what` is edited, deleted, moved or lettered; `why` shows both versions."""
+
+    key: str
+    business_day: date
+    register_id: str
+    what: str
+    why: str
+
+
+def hands(
+    client: PennylaneClient,
+    engine: sa.Engine,
+    shop: ShopFile,
+    *,
+    since: datetime | None = None,
+    now: datetime | None = None,
+) -> list[Hand]:
+    """Entries of this shop that somebody touched in PennyLane since `since` (at most the last four weeks).
+
+    One request per thousand changed lines, and two for each entry that was really touched. Lettering is told too, but
+    is no difference: it changes nothing that we sent.
+    """
+    oldest = (now or datetime.now(UTC)) - KEPT
+    changed = {
+        change.id
+        for change in client.line_changes(max(since or oldest, oldest))
+        if change.operation in ("update", "delete")
+    }
+    if not changed:
+        return []
+    ledger = PublicationLedger(engine, shop.shop.id)
+    touched = [
+        intent
+        for intent in ledger.published(date.min, date.max)
+        if changed.intersection(intent.row.remote_line_ids or ())
+    ]
+    found = []
+    for day, group in groupby(sorted(touched, key=lambda item: item.content.date), key=lambda item: item.content.date):
+        found += _of_day(client, engine, shop, day, list(group))
+    return sorted(found, key=lambda hand: (hand.business_day, hand.key, hand.what))
+
+
+def _of_day(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, day: date, intents: list[Intent]) -> list[Hand]:
+    company = intents[0].row.company_id or 0
+    books = reference.stored_books(engine, shop, company)
+    journals = reference.stored_journals(engine, shop, company)
+    ids = sorted({journals[intent.content.journal] for intent in intents if intent.content.journal in journals})
+    lines: dict[int, list[EntryLine]] = defaultdict(list)
+    for line in client.ledger_entry_lines(ids, day, day) if ids else ():
+        lines[line.entry_id].append(line)
+    found = []
+    for intent in intents:
+        try:
+            entry = client.ledger_entry(intent.row.remote_id or 0)
+        except NotFound:
+            found.append(_hand(intent, "deleted", f"entry id {intent.row.remote_id} is not in PennyLane any more"))
+            continue
+        difference = books.compared(intent.content, entry.lines)
+        if difference is not None:
+            found.append(_hand(intent, "edited", difference))
+        if (moved := _moved(intent, entry, journals)) is not None:
+            found.append(_hand(intent, "moved", moved))
+        lettered = [line.id for line in lines[entry.id] if line.lettered_with]
+        if lettered:
+            found.append(_hand(intent, "lettered", f"lines {', '.join(map(str, lettered))}"))
+    return found
+
+
+def _moved(intent: Intent, entry: Entry, journals: dict[str, int]) -> str | None:
+    """Another day, journal or piece number than we gave it, in words."""
+    content = intent.content
+    changes = []
+    if entry.day != content.date:
+        changes.append(f"date {content.date} is now {entry.day}")
+    if entry.journal_id != journals.get(content.journal, entry.journal_id):
+        changes.append(f"journal {content.journal} is now id {entry.journal_id}")
+    if entry.piece_number != content.key:
+        changes.append(f"piece number is now {entry.piece_number!r}")
+    return "; ".join(changes) or None
+
+
+def _hand(intent: Intent, what: str, why: str) -> Hand:
+    return Hand(intent.row.key, intent.row.business_day, intent.row.register_id, what, why)
