@@ -40,3 +40,7 @@ class LakeError(WarehouseError):
 
 class MissingDays(LakeError):
     """Business days that were never written to the lake; an empty day is not missing."""
+
+
+class TraceError(WarehouseError):
+    """What is to be followed is not known here."""
