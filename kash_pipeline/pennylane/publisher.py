@@ -48,6 +48,7 @@ from kash_pipeline.pennylane.errors import (
     Unauthorized,
     WrongCompany,
 )
+from kash_pipeline.pennylane.lettering import LetteringReport, letter_customers
 from kash_pipeline.schemas.columns import empty
 from kash_pipeline.schemas.facts import CUSTOMERS
 from kash_pipeline.settings import ShopFile
@@ -96,6 +97,7 @@ class PublishReport:
     differing: list[Problem] = field(default_factory=list)
     corrected: int = 0
     to_correct: list[Problem] = field(default_factory=list)
+    lettering: LetteringReport = field(default_factory=LetteringReport)
     posted_by_day: Counter[date] = field(default_factory=Counter)
     requests: int = 0
     seconds: float = 0.0
@@ -275,6 +277,8 @@ class _Run:
                 reading.result()
         if self.stop is not None:
             raise self.stop
+        if self.shop.pennylane is not None and self.shop.pennylane.letter and self.books.own_accounts:
+            self.report.lettering = letter_customers(self.client, self.engine, self.shop, self.company_id)
 
     # --- facts that changed after sending -------------------------------------------------------------------------
 

@@ -234,6 +234,18 @@ PENNYLANE_FISCAL_YEARS = sa.Table(
     sa.PrimaryKeyConstraint("shop_id", "company_id", "id"),
 )
 
+PENNYLANE_LETTERED = sa.Table(
+    "pennylane_lettered",
+    METADATA,
+    *_company(),
+    sa.Column("line_id", sa.BigInteger, nullable=False, comment="PennyLane's id of the line."),
+    sa.Column("key", sa.Text, nullable=False, comment="Piece number of its entry."),
+    sa.Column("group_id", sa.BigInteger, comment="Smallest line id of the group; null: PennyLane refused, see why."),
+    sa.Column("why", sa.Text, comment="Why it was left alone; null: it is lettered."),
+    _seen(),
+    sa.PrimaryKeyConstraint("shop_id", "company_id", "line_id"),
+)
+
 # --- connection and pacing ---------------------------------------------------------------------------------------
 
 OAUTH_TOKENS = sa.Table(

@@ -172,14 +172,15 @@ class Books:
 def make_books(
     days: Sequence[date], *, registers: Sequence[str] = ("K1", "K2"), salt: str = "", customer: str | None = None
 ) -> Books:
-    """Three entries per register and day (sale of two rates, payment, closing), amounts from a hash of their key."""
+    """Three entries per register and day (sale of two rates, payment, closing), amounts from a hash of both."""
     heads, lines = [], []
     for day in days:
         for register in registers:
             for kind, code in (("sale", "V"), ("payment", "P"), ("closing", "C")):
                 key = f"SHOP-{register}-{day:%y%m%d}-{code}"
                 digest = hashlib.sha256(f"{key}{salt}".encode()).hexdigest()
-                net20, net5 = int(digest[:4], 16) + 100, int(digest[4:8], 16) + 100
+                amounts = hashlib.sha256(f"{register}{day}{salt}".encode()).hexdigest()
+                net20, net5 = int(amounts[:4], 16) + 100, int(amounts[4:8], 16) + 100
                 vat20, vat5 = net20 // 5, net5 * 55 // 1000
                 total = net20 + net5 + vat20 + vat5
                 if kind == "sale":
@@ -194,7 +195,7 @@ def make_books(
                     of = [
                         ("530", total // 3, 0, "Espèces", None, None),
                         ("511", total - total // 3, 0, "CB", None, None),
-                        ("580200", 0, total, "Encaissé", None, None),
+                        ("411" if customer else "580200", 0, total, "Encaissé", customer, None),
                     ]
                 else:
                     of = [("580200", total, 0, "Clôture", None, None), ("580100", 0, total, "Clôture", None, None)]

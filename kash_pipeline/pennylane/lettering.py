@@ -1,0 +1,102 @@
+"""Letter the lines of named customers: what they bought with what they paid, when it comes to zero.
+
+Which lines belong together is decided here, by amounts alone; PennyLane keeps the letters. Lines that a person
+lettered, or that PennyLane refuses to letter, stay as they are.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from kash_pipeline.pennylane.client import PennylaneClient
+from kash_pipeline.pennylane.errors import NotFound, RuleBroken
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.tables import PENNYLANE_LETTERED
+
+
+@dataclass(frozen=True)
+class OpenLine:
+    """A line of a customer's own account that is not lettered; `amount_cents` is debit minus credit."""
+
+    customer_id: str
+    key: str
+    line_id: int
+    amount_cents: int
+
+
+@dataclass
+class LetteringReport:
+    """Groups lettered, lines in them, and what PennyLane refused: (customer id, reason)."""
+
+    groups: int = 0
+    lines: int = 0
+    left: list[tuple[str, str]] = field(default_factory=list)
+
+
+def groups_of(lines: Iterable[OpenLine]) -> list[list[OpenLine]]:
+    """The runs of a customer's lines, in their order, after which the balance is zero: the oldest is paid first.
+
+    `lines` are ordered by customer, then in time. Lines after the last zero stay open.
+    """
+    groups: list[list[OpenLine]] = []
+    run: list[OpenLine] = []
+    for line in lines:
+        if run and run[-1].customer_id != line.customer_id:
+            run = []
+        run.append(line)
+        if sum(one.amount_cents for one in run) == 0:
+            groups.append(run)
+            run = []
+    return groups
+
+
+_OPEN = sa.text(
+    """
+select line.value ->> 'customer_id' as customer_id, p.key,
+       (p.remote_line_ids ->> (line.position - 1)::int)::bigint as line_id,
+       (line.value ->> 'debit_cents')::bigint - (line.value ->> 'credit_cents')::bigint as amount_cents
+from kash.publication p
+cross join lateral jsonb_array_elements(p.sent_entry -> 'lines') with ordinality as line (value, position)
+where p.shop_id = :shop and p.company_id = :company and p.verified_at is not null
+  and line.value ->> 'customer_id' is not null and line.value ->> 'account' like '411%'
+  and not exists (
+    select from kash.pennylane_lettered l
+    where l.shop_id = p.shop_id and l.company_id = p.company_id
+      and l.line_id = (p.remote_line_ids ->> (line.position - 1)::int)::bigint
+  )
+order by 1, p.date, p.key, line.position
+"""
+)
+
+
+def letter_customers(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, company_id: int) -> LetteringReport:
+    """Letter every group of customers' lines that sums to zero and was read back as sent.
+
+    One request per group, asked once: what was lettered or refused is remembered.
+    Raises a PennylaneError when PennyLane cannot be asked; what was lettered until then is kept.
+    """
+    report = LetteringReport()
+    with engine.connect() as connection:
+        rows = connection.execute(_OPEN, {"shop": shop.shop.id, "company": company_id}).all()
+    for group in groups_of(OpenLine(*row) for row in rows):
+        ids = [line.line_id for line in group]
+        why = None
+        try:
+            client.letter(ids)
+        except (RuleBroken, NotFound) as error:
+            # Somebody lettered one of them with other lines, or the account takes no letters.
+            why = error.message
+            report.left.append((group[0].customer_id, why))
+        else:
+            report.groups += 1
+            report.lines += len(ids)
+        own = {"shop_id": shop.shop.id, "company_id": company_id}
+        kept = [
+            {**own, "line_id": line.line_id, "key": line.key, "group_id": None if why else min(ids), "why": why}
+            for line in group
+        ]
+        with engine.begin() as connection:
+            connection.execute(insert(PENNYLANE_LETTERED).on_conflict_do_nothing(), kept)
+    return report
