@@ -222,13 +222,13 @@ def read(folder: Path, months: list[int], columns: dict[str, tuple[str, ...]]) -
     )
 
 
-def windows(folder: Path) -> Iterator[list[int]]:
-    """Runs of whole months of at most WINDOW_LINES lines (one month at least)."""
+def windows(folder: Path, limit: int = WINDOW_LINES) -> Iterator[list[int]]:
+    """Runs of whole months of at most `limit` lines (one month at least)."""
     batch: list[int] = []
     size = 0
     for month in range(1, 13):
         rows = parquet.ParquetFile(folder / "order_lines" / f"2026-{month:02d}.parquet").metadata.num_rows
-        if batch and size + rows > WINDOW_LINES:
+        if batch and size + rows > limit:
             yield batch
             batch, size = [], 0
         batch.append(month)
@@ -240,10 +240,10 @@ def month_end(month: int) -> date:
     return (date(2026, month + 1, 1) if month < 12 else date(2027, 1, 1)) - timedelta(days=1)
 
 
-def ours(folder: Path, shop_file: ShopFile) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+def ours(folder: Path, shop_file: ShopFile, limit: int = WINDOW_LINES) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Entries and entry lines, window after window with the carry passed on."""
     carry = Carry()
-    for months in windows(folder):
+    for months in windows(folder, limit):
         facts = read(folder, months, NEEDED)
         result = build(facts, shop_file, first=date(2026, months[0], 1), last=month_end(months[-1]), carry=carry)
         if len(result.held):

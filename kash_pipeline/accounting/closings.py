@@ -28,7 +28,7 @@ from kash_pipeline.accounting.postings import (
     Remarks,
     Targets,
 )
-from kash_pipeline.accounting.window import NEVER, Window, day_series, stacked, to_date
+from kash_pipeline.accounting.window import NEVER, Window, day_series, in_order, stacked, to_date
 from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.schemas.facts import CASH_MOVEMENTS, CLOSINGS, MOVEMENT_KINDS
 
@@ -627,7 +627,7 @@ def last_closings(window: Window, calendar: Calendar) -> tuple[pd.DataFrame, pd.
     old = window.carry.closings
     kept = [window.registers.code(str(name)) not in last for name in old["register_id"]]
     closings = stacked([old[kept], window.facts.closings.iloc[sorted(last.values())]], CLOSINGS)
-    closings = closings.sort_values("register_id", ignore_index=True)
+    closings = in_order(closings, ["register_id"])
     inside = window.facts.cash_movements.iloc[np.flatnonzero(window.is_inside_movement)]
     movements = stacked([window.carry.cash_movements, inside], CASH_MOVEMENTS)
     if closings.empty or movements.empty:
@@ -637,4 +637,4 @@ def last_closings(window: Window, calendar: Calendar) -> tuple[pd.DataFrame, pd.
         at > closed_at.get(register, NEVER)
         for register, at in zip(movements["register_id"], instants(movements["moved_at"]).tolist(), strict=True)
     ]
-    return closings, movements[since].sort_values(["business_day", "movement_id"], ignore_index=True)
+    return closings, in_order(movements[since].reset_index(drop=True), ["business_day", "movement_id"])

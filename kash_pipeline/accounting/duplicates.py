@@ -46,6 +46,8 @@ def _hold(
 
 def _hold_counts(window: Window, remarks: Remarks) -> None:
     counts, closings = window.facts.closing_counts, window.facts.closings
+    if len(counts) < 2:
+        return
     again = counts.astype({"closing_id": "str", "method_id": "str"}).duplicated(["closing_id", "method_id"])
     for row in np.flatnonzero(again.to_numpy()).tolist():
         closing = int(Finder(closings["closing_id"]).rows(pd.Series([counts["closing_id"].iloc[row]], dtype="str"))[0])
