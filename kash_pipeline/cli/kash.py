@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
+import uvicorn
 from rich.console import Console
 from rich.table import Table
 
@@ -21,8 +22,10 @@ from kash_pipeline.pos.kash_api.client import KashClient
 from kash_pipeline.pos.kash_api.credentials import Credentials
 from kash_pipeline.pos.kash_api.probe import Findings
 from kash_pipeline.pos.kash_api.probe import probe as look_at
-from kash_pipeline.settings import Environment, ShopFile, load_shop
+from kash_pipeline.settings import Environment, ShopFile, load_shop, secret
+from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.lake import Lake
+from kash_pipeline.web.webhook import create_app
 
 
 @click.group()
@@ -158,6 +161,25 @@ def _show(out: Console, found: Findings, folder: Path) -> None:
     elif found.trusted:
         out.print("the settings of the shop file fit")
     out.print(f"report: {folder / 'report.md'}", markup=False)
+
+
+@kash.command()
+@_shop
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, behind a TLS proxy.")
+@click.option("--port", default=8790, show_default=True, type=click.IntRange(1, 65535))
+def webhook(shop_path: Path | None, host: str, port: int) -> None:
+    """Receive Kash.click's webhook at /kash/SECRET until Ctrl-C; the secret is in the variable the shop file names."""
+    shop, env, _ = _loaded(shop_path)
+    secret_path = secret(shop.source.webhook_secret_env, used_for="the secret part of the webhook's address")
+    engine = database.open_engine(server.database_url(env))
+    try:
+        database.upgrade(engine)
+        app = create_app(shop, engine, Lake(env.lake_url, shop.shop.id), secret=secret_path)
+        click.echo(f"{shop.shop.name}: receiving at http://{host}:{port}/kash/...; Ctrl-C stops")
+        # No access log: the path is the secret.
+        uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning")
+    finally:
+        engine.dispose()
 
 
 @kash.command()

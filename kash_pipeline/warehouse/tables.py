@@ -273,3 +273,24 @@ RATE_SLOTS = sa.Table(
     sa.Column("free_at", _INSTANT, nullable=False, server_default=_NOW),
     sa.PrimaryKeyConstraint("bucket", "slot"),
 )
+
+# --- what a till pushed ------------------------------------------------------------------------------------------
+
+WAKE_UPS = sa.Table(
+    "wake_ups",
+    METADATA,
+    _shop(),
+    sa.Column("event", sa.Text, nullable=False, comment="What makes it the same event when it comes again."),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("business_day", sa.Date, nullable=False),
+    sa.Column("received_at", _INSTANT, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False, comment="Of the raw event in the lake."),
+    sa.Column("asked_at", _INSTANT, comment="When a run was asked for; null: it waits."),
+    sa.PrimaryKeyConstraint("shop_id", "event"),
+)
+sa.Index(
+    "wake_ups_waiting_ix",
+    WAKE_UPS.c.shop_id,
+    WAKE_UPS.c.business_day,
+    postgresql_where=WAKE_UPS.c.asked_at.is_(None),
+)
