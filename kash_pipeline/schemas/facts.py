@@ -12,22 +12,10 @@ import pandas as pd
 import pandera.pandas as pa
 
 from kash_pipeline.schemas.columns import day, empty, instant, number, table, text
+from kash_pipeline.settings import METHOD_KINDS as METHOD_KINDS  # also read from here
+from kash_pipeline.settings import MOVEMENT_KINDS as MOVEMENT_KINDS
 
 NATURES = ("sale", "voucher_multi", "voucher_single", "tip", "deposit", "rounding")
-METHOD_KINDS = (
-    "cash",
-    "card",
-    "cheque",
-    "transfer",
-    "meal_voucher",
-    "holiday_voucher",
-    "gift_voucher",
-    "credit_note",
-    "loyalty",
-    "on_account",
-    "other",
-)
-MOVEMENT_KINDS = ("withdrawal", "deposit", "expense", "float")
 CUSTOMER_KINDS = ("company", "individual")
 
 _rate = pa.Check.in_range(0, 10_000)

@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 from kash_pipeline.errors import SettingsError
-from kash_pipeline.schemas import facts
 from kash_pipeline.settings import (
-    METHOD_KINDS,
-    MOVEMENT_KINDS,
     Environment,
     bp_to_rate,
     load_shop,
@@ -247,12 +244,6 @@ def test_rates_are_exact(text: str, rate_bp: int) -> None:
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no percentage"):
         rate_to_bp(text)
-
-
-def test_kinds_in_the_chart_are_those_of_the_facts() -> None:
-    """Settings may not import the schemas, which stand above them: the two lists are kept equal here."""
-    assert METHOD_KINDS == facts.METHOD_KINDS
-    assert MOVEMENT_KINDS == facts.MOVEMENT_KINDS
 
 
 def test_a_missing_secret_names_its_variable_and_use(monkeypatch: pytest.MonkeyPatch) -> None:
