@@ -4,7 +4,7 @@ One signed amount per order and target, so that a refund stands on the other sid
 sale. VAT figures are vat.py; money received is payments.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,7 +118,9 @@ def _collect_rounding(
     collected.add(group, unit, target[1], np.where(gain, 0, -amounts))
 
 
-def _names(window: Window) -> tuple:  # type: ignore[type-arg]
+def _names(window: Window) -> tuple[Callable[[int], tuple[str, ...]], Callable[[int], str]]:
+    """Ids and label of one order's entry."""
+
     def ids(row: int) -> tuple[str, ...]:
         return (window.text("orders", "order_id", row),)
 
@@ -356,7 +358,7 @@ def _vat(window: Window, chart: Chart, lines: _Lines, parts: list[Part], gross: 
         if lines.vat is not None:
             _warn(window, by_rate, vat, per_order, remarks)
     if len(window.facts.order_vat):
-        vat = _follow_vat_tables(window, chart, lines, by_rate, gross, vat, remarks)
+        vat = _follow_vat_tables(window, chart, lines, by_rate, gross, vat, per_order, remarks)
     return vat
 
 
@@ -388,6 +390,7 @@ def _follow_vat_tables(
     by_rate: dict[int, list[int]],
     gross: Cents,
     vat: Cents,
+    per_order: Cents,
     remarks: Remarks,
 ) -> Cents:
     """`order_vat` wins; more than one cent away from every way of computing it, it holds the register-day."""
@@ -416,7 +419,8 @@ def _follow_vat_tables(
         off = has_table & (np.abs(base) > vat_rules.CENT)
         far = has_table & (np.abs(given - own) > vat_rules.CENT)
         if far.any() and numbers:
-            far &= ~_as_rounded_per_line(lines, numbers, far, given, own, included)
+            computed = per_order[numbers].sum(axis=0)
+            far &= ~_as_rounded(lines, numbers, far, given, np.stack([own, computed]), included)
         if not numbers:
             # Without a taxed line there is no VAT; a net alone (a voucher the till lists) contradicts nothing.
             off, far = np.zeros(len(orders), np.bool_), given != 0
@@ -437,14 +441,15 @@ def _follow_vat_tables(
     return vat
 
 
-def _as_rounded_per_line(
-    lines: _Lines, numbers: list[int], far: Mask, given: Cents, own: Cents, included: bool
-) -> Mask:
-    """Orders whose given VAT lies within a cent of the range between rounding per order and per line."""
+def _as_rounded(lines: _Lines, numbers: list[int], far: Mask, given: Cents, known: Cents, included: bool) -> Mask:
+    """Orders whose given VAT lies within a cent of the range that the lawful ways of rounding span.
+
+    `known` has the VAT of the lines and the VAT per order, one row each; the sum of lines rounded each is added.
+    """
     chosen = np.flatnonzero(far[lines.order] & np.isin(lines.part, numbers))
     of_line = vat_rules.computed_per_line(lines.total[chosen], lines.rate[chosen], tax_included=included)
     per_line = add_into(len(far), lines.order[chosen], of_line)
-    low, high = np.minimum(own, per_line), np.maximum(own, per_line)
+    low, high = np.minimum(known.min(axis=0), per_line), np.maximum(known.max(axis=0), per_line)
     return (given >= low - vat_rules.CENT) & (given <= high + vat_rules.CENT)
 
 

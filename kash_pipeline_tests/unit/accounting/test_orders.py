@@ -54,6 +54,9 @@ def test_a_vat_table_may_round_per_line_over_many_lines() -> None:
     lines = [line("T1", 14, 550, number) for number in range(1, 11)]
     table = [{"order_id": "T1", "vat_rate_bp": 550, "net_cents": 130, "vat_cents": 10}]
     assert ("445711055", -10) in sold(*lines, order_vat=table)
+    told = [{**row, "vat_cents": 1} for row in lines]
+    table = [{"order_id": "T1", "vat_rate_bp": 550, "net_cents": 133, "vat_cents": 7}]
+    assert ("445711055", -7) in sold(*told, order_vat=table)
 
 
 @pytest.mark.parametrize(
