@@ -213,9 +213,13 @@ def _figures(days: list[date], report: PublishReport, status: pd.DataFrame) -> l
 
 
 def _notes(reports: list[PublishReport]) -> dict[str, dg.MetadataValue]:
-    posted, requests = (sum(getattr(report, name) for report in reports) for name in ("posted", "requests"))
+    posted, corrected, requests = (
+        sum(getattr(report, name) for report in reports) for name in ("posted", "corrected", "requests")
+    )
     notes: dict[str, dg.MetadataValue] = {
         "requests": dg.MetadataValue.int(requests),
+        "entries corrected": dg.MetadataValue.int(corrected),
+        "groups of customers' lines lettered": dg.MetadataValue.int(sum(report.lettering.groups for report in reports)),
         "seconds publishing": dg.MetadataValue.float(round(sum(report.seconds for report in reports), 1)),
     }
     if posted:
@@ -226,7 +230,7 @@ def _notes(reports: list[PublishReport]) -> dict[str, dg.MetadataValue]:
 def _checks(reports: list[PublishReport]) -> Iterator[dg.AssetCheckResult]:
     missing = {
         what: [problem for report in reports for problem in getattr(report, what)]
-        for what in ("refused", "held", "blocked", "waiting")
+        for what in ("refused", "held", "blocked", "waiting", "to_correct")
     }
     yield _check("all_arrived", missing)
     yield _check("ledger_as_sent", {"differing": [problem for report in reports for problem in report.differing]})

@@ -18,7 +18,9 @@ from kash_pipeline.defs.assembly import build_definitions
 from kash_pipeline.defs.daily import ROW_COUNT, no_progress
 from kash_pipeline.defs.instance import OWNER_TAG
 from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, PUBLISH, REFERENCE_SYNC, range_tags
+from kash_pipeline.defs.partitions import as_day, business_days
 from kash_pipeline.defs.reference import TABLES, reference_key
+from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment, ShopFile
 from kash_pipeline.warehouse.ledger import this_process
 
@@ -91,8 +93,10 @@ def run_days(
 ) -> DaysResult:
     """Reference sync, facts, entries and marts, publishing, for `first..last`: one Dagster run each, in this order.
 
-    A shop without [pennylane] has no last stage. Failures are data (`StageResult.problems`), not exceptions.
+    A shop without [pennylane] has no last stage. Failures are data (`StageResult.problems`), not exceptions; only days
+    that the shop does not have (before its first [[chart]], after today) raise SettingsError.
     """
+    _within_business_days(shop, first, last)
     now = ""
 
     def told(asset: str, done: int, asked: int) -> None:
@@ -111,6 +115,19 @@ def run_days(
         if not result.worked:
             break
     return DaysResult(first, last, tuple(results))
+
+
+def _within_business_days(shop: ShopFile, first: date, last: date) -> None:
+    """Dagster would run the days that exist and say nothing of the others."""
+    days = business_days(shop)
+    begin, end = (as_day(str(key)) for key in (days.get_first_partition_key(), days.get_last_partition_key()))
+    if first < begin:
+        raise SettingsError(
+            f"{first} is before the first chart of {shop.path}, which starts on {begin}",
+            next_step=f"begin on {begin}, or write a [[chart]] with from = {first.isoformat()}",
+        )
+    if last > end:
+        raise SettingsError(f"{last} has not come yet", next_step=f"end on {end} or earlier")
 
 
 def _run_stage(

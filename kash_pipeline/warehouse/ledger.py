@@ -311,6 +311,22 @@ class PublicationLedger:
             )
             return [ReadyDay(*row) for row in rows]
 
+    def days_to_correct(self) -> list[ReadyDay]:
+        """Days with entries that are in PennyLane otherwise than the books now say, for a sensor; see `changed`."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                sa.text(
+                    "select business_day, count(*), max(attempts),"
+                    " md5(string_agg(key || ' ' || coalesce(digest, ''), ',' order by key))"
+                    " from kash.publication where shop_id = :shop and sent_at is not null and role <> 'reversal'"
+                    " and state in ('sent', 'verified') and not day_held and digest is distinct from sent_digest"
+                    " group by business_day order by business_day"
+                ),
+                {"shop": self.shop_id},
+            )
+            # Attempts are those of what was sent: a correction starts anew.
+            return [ReadyDay(day, entries, 0, digest) for day, entries, _, digest in rows]
+
     @contextmanager
     def turn(self, *, wait_seconds: float = 0) -> Iterator[Turn]:
         """Be the only publisher of this shop; raises LedgerBusy when another one is after `wait_seconds`.
