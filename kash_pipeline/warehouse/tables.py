@@ -218,6 +218,7 @@ PENNYLANE_CUSTOMERS = sa.Table(
     sa.Column(
         "matched_by", sa.Text, comment="external_reference, vat_number, registration_number, name_email, created."
     ),
+    sa.Column("fingerprint", sa.Text, comment="Of the till's fields as PennyLane has them; null: not compared yet."),
     _seen(),
     sa.PrimaryKeyConstraint("shop_id", "company_id", "customer_id"),
 )
@@ -244,6 +245,36 @@ PENNYLANE_LETTERED = sa.Table(
     sa.Column("why", sa.Text, comment="Why it was left alone; null: it is lettered."),
     _seen(),
     sa.PrimaryKeyConstraint("shop_id", "company_id", "line_id"),
+)
+
+# --- reference data over time --------------------------------------------------------------------------------------
+
+# One row per version of a record: what it was from `valid_from` to the day before `valid_to`. Rows are closed, never
+# deleted. Customers have no name here (kash_pipeline/reference/personal.py).
+REFERENCE_HISTORY = sa.Table(
+    "reference_history",
+    METADATA,
+    _shop(),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("company_id", sa.BigInteger, nullable=False, comment="PennyLane's company; 0 for the till."),
+    sa.Column("kind", sa.Text, nullable=False, comment="payment_methods, vat_rates, ..., journals, accounts."),
+    sa.Column("record_id", _KEY, nullable=False),
+    sa.Column("valid_from", sa.Date, nullable=False, comment="0001-01-01: since before we first looked."),
+    sa.Column("valid_to", sa.Date, comment="First day on which it no longer held; null: it holds."),
+    sa.Column("content", JSONB, nullable=False),
+    sa.Column("noticed_at", _INSTANT, nullable=False, server_default=sa.text("clock_timestamp()")),
+    sa.PrimaryKeyConstraint("shop_id", "side", "company_id", "kind", "record_id", "valid_from"),
+    sa.CheckConstraint(sa.column("side").in_(("till", "pennylane")), name="side"),
+    sa.CheckConstraint("valid_to >= valid_from", name="order"),
+)
+
+FORGOTTEN_CUSTOMERS = sa.Table(
+    "forgotten_customers",
+    METADATA,
+    _shop(),
+    sa.Column("customer_id", _KEY, nullable=False, comment="The till's number; entries keep it."),
+    sa.Column("forgotten_at", _INSTANT, nullable=False, server_default=_NOW),
+    sa.PrimaryKeyConstraint("shop_id", "customer_id"),
 )
 
 # --- connection and pacing ---------------------------------------------------------------------------------------

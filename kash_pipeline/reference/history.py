@@ -1,0 +1,175 @@
+"""Versions of reference records: what a method, a rate, a register was on which day. Pure.
+
+Only comparing a listing with the versions known so far and reading versions as of a day belongs here; where versions
+are kept is store.py.
+
+A listing tells what holds now, not since when: a version begins on the business day on which it was noticed, and what
+the first listing of a table tells held before (`ALWAYS`).
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Literal
+
+ALWAYS = date(1, 1, 1)
+"""`valid_from` of what was there when a table was first read."""
+
+Content = Mapping[str, str | int | bool | None]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A record from `valid_from` to the day before `valid_to` (None: it holds now)."""
+
+    record_id: str
+    valid_from: date
+    valid_to: date | None
+    content: Content
+
+
+def noticed(known: Iterable[Version], listing: Mapping[str, Content], day: date) -> list[Version]:
+    """The versions to write (new ones and changed ones, by record and `valid_from`) once `listing` was read on `day`.
+
+    A record that changes gets a new version, one that is gone is closed, one that comes back is opened again; a change
+    within the day it was noticed on takes the place of that day's version. The same listing twice writes nothing.
+    """
+    first_listing = True
+    latest: dict[str, Version] = {}
+    for version in known:
+        first_listing = False
+        before = latest.get(version.record_id)
+        if before is None or version.valid_from > before.valid_from:
+            latest[version.record_id] = version
+    written: list[Version] = []
+    for record_id, content in listing.items():
+        last = latest.get(record_id)
+        if last is None:
+            written.append(Version(record_id, ALWAYS if first_listing else day, None, content))
+            continue
+        same = dict(last.content) == dict(content)
+        if last.valid_to is None:
+            if same:
+                continue
+            if last.valid_from < day:
+                written.append(replace(last, valid_to=day))
+            written.append(Version(record_id, max(day, last.valid_from), None, content))
+        elif same and last.valid_to >= day:
+            # Gone and back within a day: the listing was short, nobody deleted anything.
+            written.append(replace(last, valid_to=None))
+        else:
+            written.append(Version(record_id, max(day, last.valid_from), None, content))
+    for record_id, last in latest.items():
+        if record_id not in listing and last.valid_to is None:
+            written.append(replace(last, valid_to=max(day, last.valid_from)))
+    return written
+
+
+def by_record(versions: Iterable[Version]) -> dict[str, list[Version]]:
+    """Versions of each record, oldest first."""
+    found: dict[str, list[Version]] = {}
+    for version in sorted(versions, key=lambda item: (item.record_id, item.valid_from)):
+        found.setdefault(version.record_id, []).append(version)
+    return found
+
+
+def as_of(versions: Iterable[Version], day: date) -> dict[str, Content]:
+    """The records of a business day, by id.
+
+    A record first noticed later is as it was first noticed (the till sold with it before we looked again); one that
+    was away between two versions is as before; one that is gone for good is not there from `valid_to` on.
+    """
+    found: dict[str, Content] = {}
+    for record_id, own in by_record(versions).items():
+        begun = [version for version in own if version.valid_from <= day]
+        if not begun:
+            found[record_id] = own[0].content
+            continue
+        version = begun[-1]
+        if version.valid_to is None or day < version.valid_to or version is not own[-1]:
+            found[record_id] = version.content
+    return found
+
+
+def change_days(versions: Iterable[Version], first: date, last: date) -> list[date]:
+    """Days after `first`, up to `last`, on which the records are not those of the day before."""
+    marks = {mark for version in versions for mark in (version.valid_from, version.valid_to) if mark is not None}
+    return sorted(mark for mark in marks if first < mark <= last)
+
+
+What = Literal["new", "changed", "gone", "back", "made again"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a record on `day`; `before` and `after` hold the fields that differ, all for new and gone."""
+
+    day: date
+    record_id: str
+    what: What
+    before: Content
+    after: Content
+    other_id: str | None = None
+
+
+def changes(
+    versions: Iterable[Version],
+    since: date,
+    *,
+    identity: Collection[str] = (),
+) -> list[Change]:
+    """What happened from `since` on, oldest first.
+
+    `identity`: fields that name a thing whatever its id (a journal's code, a method's name). A record that disappeared
+    while another with the same identity appeared was deleted and made again: one change with both ids, since whatever
+    keeps the old id now points to nothing.
+    """
+    found: list[Change] = []
+    for record_id, own in by_record(versions).items():
+        for place, version in enumerate(own):
+            before = own[place - 1] if place else None
+            if version.valid_from >= since and version.valid_from != ALWAYS:
+                if before is None:
+                    found.append(Change(version.valid_from, record_id, "new", {}, version.content))
+                else:
+                    was, now = differing(before.content, version.content)
+                    gap = before.valid_to is not None and before.valid_to < version.valid_from
+                    if gap:
+                        found.append(Change(version.valid_from, record_id, "back", was, now))
+                    elif now or was:
+                        found.append(Change(version.valid_from, record_id, "changed", was, now))
+            following = own[place + 1] if place + 1 < len(own) else None
+            if (
+                version.valid_to is not None
+                and version.valid_to >= since
+                and (following is None or following.valid_from > version.valid_to)
+            ):
+                found.append(Change(version.valid_to, record_id, "gone", version.content, {}))
+    return sorted(_made_again(found, identity), key=lambda change: (change.day, change.record_id, change.what))
+
+
+def differing(before: Content, after: Content) -> tuple[Content, Content]:
+    """The fields that differ, as they were and as they are."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return {name: before.get(name) for name in names}, {name: after.get(name) for name in names}
+
+
+def _made_again(found: Sequence[Change], identity: Collection[str]) -> list[Change]:
+    if not identity:
+        return list(found)
+
+    def of(content: Content) -> tuple[object, ...]:
+        return tuple(content.get(name) for name in identity)
+
+    gone = {of(change.before): change for change in found if change.what == "gone"}
+    rest: list[Change] = []
+    replaced: set[str] = set()
+    for change in found:
+        old = gone.get(of(change.after)) if change.what == "new" else None
+        if old is None:
+            rest.append(change)
+            continue
+        was, now = differing(old.before, change.after)
+        rest.append(Change(change.day, change.record_id, "made again", was, now, other_id=old.record_id))
+        replaced.add(old.record_id)
+    return [change for change in rest if not (change.what == "gone" and change.record_id in replaced)]

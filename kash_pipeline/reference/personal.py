@@ -1,0 +1,50 @@
+"""Which fields of a customer are kept, and how a person is shown. Pure.
+
+Only the choice of fields belongs here (GDPR art. 5(1)(c): no more than the purpose needs); forgetting a customer is
+customers.py.
+"""
+
+from collections.abc import Collection
+from hashlib import sha256
+
+import pandas as pd
+
+from kash_pipeline.schemas.columns import conform
+from kash_pipeline.schemas.facts import CUSTOMERS
+from kash_pipeline.settings import ShopFile
+
+BOOKING = ("customer_id", "kind", "account", "activity_code")
+"""What the books need of a customer: a number and, with accounting chapters, the till's account."""
+
+FORGOTTEN = "(client oublié)"
+"""Name of a customer who asked to be forgotten: the number stays, entries name it."""
+
+
+def needed(customers: pd.DataFrame, shop: ShopFile, forgotten: Collection[str] = ()) -> pd.DataFrame:
+    """The customers (schemas/facts.py CUSTOMERS) with the fields that posting needs, the others null.
+
+    Name, address, e-mail and registration numbers are needed where each customer gets an account of their own in
+    PennyLane; with one collective account, or without PennyLane, nobody reads them, so they are not kept.
+    """
+    kept = customers.copy()
+    own_accounts = shop.pennylane is not None and shop.shop.named_customers == "own_account"
+    without = kept["customer_id"].isin(list(forgotten)) if own_accounts else pd.Series(True, index=kept.index)
+    if not without.any():
+        return kept
+    for name in CUSTOMERS.columns:
+        if name in BOOKING:
+            continue
+        column = kept[name].astype(object)
+        if name == "name":
+            # The column may not be null: the number says who it is to whoever may look into the till.
+            gone = kept["customer_id"].isin(list(forgotten))
+            numbers = "Client " + kept["customer_id"].astype("str")
+            kept[name] = column.mask(without, numbers.mask(gone, FORGOTTEN).astype(object))
+        else:
+            kept[name] = column.mask(without, None)
+    return conform(kept, CUSTOMERS)
+
+
+def fingerprint(shop: ShopFile, fields: Collection[str]) -> str:
+    """Says whether a customer's fields changed, and not what they are."""
+    return sha256("\x1f".join((shop.shop.id, *fields)).encode()).hexdigest()[:32]
