@@ -17,6 +17,7 @@ import pandera.pandas as pa
 
 from kash_pipeline.defs.partitions import by_month
 from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.reference.personal import shown
 
 CONTRACT = "contract"
 """Name of the check that a table is what its schema says."""
@@ -64,7 +65,8 @@ def hold_to_contract(frames: Mapping[str, tuple[pd.DataFrame, pa.DataFrameSchema
         except pandera.errors.SchemaErrors as error:
             found = error.failure_cases.fillna({"column": "", "check": ""})
             for (column, check), rows in found.groupby(["column", "check"], sort=True):
-                cases.append((name, str(column), str(check), len(rows), str(rows["failure_case"].iloc[0])))
+                example = shown(name, str(column), rows["failure_case"].iloc[0])
+                cases.append((name, str(column), str(check), len(rows), example))
         else:
             repeated = frame.duplicated(unique) if unique else pd.Series(dtype=bool)
             if repeated.any():

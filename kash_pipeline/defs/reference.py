@@ -1,19 +1,23 @@
 """Reference data of the till as assets: payment methods, VAT rates, registers, departments, customers.
 
-Only reading them in one set of calls and keeping them in the lake belongs here; PennyLane's side is in publishing.py,
-what a method or a rate means for the books is the chart's business (accounting/).
+Only reading them in one set of calls and keeping them in the lake, with their versions in the warehouse, belongs here;
+PennyLane's side is in publishing.py, what a method or a rate means for the books is the chart's business (accounting/),
+what makes a new version reference/history.py's.
 """
 
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import dagster as dg
 import pandas as pd
 import pandera.pandas as pa
+import sqlalchemy as sa
 
 from kash_pipeline.defs.daily import StepEvents, as_failure, hold_to_contract
 from kash_pipeline.defs.resources import OpenTill
 from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.reference import personal, store
 from kash_pipeline.schemas.columns import to_arrow
 from kash_pipeline.schemas.facts import REFERENCE
 from kash_pipeline.settings import ShopFile
@@ -52,19 +56,26 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
 
     @dg.multi_asset(name=f"{shop.shop.id}__reference", specs=specs)
     def reference(
-        context: dg.AssetExecutionContext, till: dg.ResourceParam[OpenTill], lake: dg.ResourceParam[Lake]
+        context: dg.AssetExecutionContext,
+        till: dg.ResourceParam[OpenTill],
+        lake: dg.ResourceParam[Lake],
+        warehouse: dg.ResourceParam[sa.Engine],
     ) -> StepEvents:
+        day = store.business_day(shop, datetime.now(UTC))
         try:
             with till() as source:
                 tables = source.reference()
             hold_to_contract({name: (tables[name], schema) for name, schema in REFERENCE.items()})
+            tables["customers"] = personal.needed(tables["customers"], shop, store.forgotten(warehouse, shop))
             for name, frame in tables.items():
                 lake.write_reference(name, frame)
+            written = store.remember_till(warehouse, shop, tables, day)
         except KashPipelineError as error:
             raise as_failure(error) from error
         context.log.info("reference: %s", ", ".join(f"{len(frame):,} {name}" for name, frame in tables.items()))
         for name, parts in TABLES.items():
             rows = {part: len(tables[part]) for part in parts}
+            rows["versions noted"] = sum(len(written[part]) for part in parts)
             yield dg.MaterializeResult(
                 asset_key=reference_key(shop, name),
                 metadata={"dagster/row_count": rows.pop(name), **rows},

@@ -45,6 +45,11 @@ def needed(customers: pd.DataFrame, shop: ShopFile, forgotten: Collection[str] =
     return conform(kept, CUSTOMERS)
 
 
+def shown(table: str, column: str, value: object) -> str:
+    """A value as logs, messages and Dagster's records may show it: of a customer no field but those of `BOOKING`."""
+    return "(personal data)" if table == "customers" and column not in BOOKING else str(value)
+
+
 def fingerprint(shop: ShopFile, fields: Collection[str]) -> str:
     """Says whether a customer's fields changed, and not what they are."""
     return sha256("\x1f".join((shop.shop.id, *fields)).encode()).hexdigest()[:32]
