@@ -5,7 +5,7 @@ Every rule is in accounting/, what may be sent in warehouse/ledger.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import dagster as dg
@@ -29,6 +29,7 @@ from kash_pipeline.defs.pos import pos_key
 from kash_pipeline.defs.reference import TABLES, reference_key
 from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.pos import control
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
 from kash_pipeline.schemas.facts import DAILY, Facts
 from kash_pipeline.settings import ShopFile, bp_to_rate
@@ -121,6 +122,8 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
             built = accounting.build(facts, shop, first=days[0], last=days[-1], carry=carry)
             carry = built.carry
             frames = {name: getattr(built, name) for name in BUILT}
+            frames = control.withhold(frames, _held_by_the_till(lake, shop, facts, days))
+            built = replace(built, **frames)
             hold_to_contract({name: (frames[name], schema) for name, schema in BUILT.items()})
             with warehouse.begin() as connection:
                 windows.replace_entries(connection, shop.shop.id, days, **frames)
@@ -138,6 +141,26 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
         )
 
     return [entries]
+
+
+NUMBERED_NEARBY = 35
+"""Days around a month whose orders' numbers are looked at: the number of a back-dated order stands among later ones."""
+
+
+def _held_by_the_till(lake: Lake, shop: ShopFile, facts: Facts, days: list[date]) -> pd.DataFrame:
+    """Register-days whose orders differ from the till's daily report, or lack a number of its sequence."""
+    report = lake.read_days("control_totals", days[0], days[-1], missing="skip")
+    held = control.held_by_report(
+        facts.orders, facts.order_vat, facts.payments, facts.payment_methods, facts.registers, report
+    )
+    if shop.source.kind == "kash_api" and shop.source.number_gaps == "hold":
+        first, last = (
+            date.fromordinal(day.toordinal() + step)
+            for day, step in ((days[0], -NUMBERED_NEARBY), (days[-1], NUMBERED_NEARBY))
+        )
+        numbered = lake.read_days("orders", first, last, ("number", "business_day", "register_id"), missing="skip")
+        held = pd.concat([held, control.held_by_numbers(numbered, days[0], days[-1])], ignore_index=True)
+    return held
 
 
 def _earlier(lake: Lake, first: date) -> Facts:

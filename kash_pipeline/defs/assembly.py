@@ -17,7 +17,7 @@ from kash_pipeline.defs.pos import pos_assets
 from kash_pipeline.defs.publishing import publishing_assets
 from kash_pipeline.defs.reference import reference_assets
 from kash_pipeline.defs.resources import LakeResource, PennylaneResource, TillResource, WarehouseResource
-from kash_pipeline.defs.sensors import publication_sensor
+from kash_pipeline.defs.sensors import publication_sensor, wake_up_sensor
 from kash_pipeline.settings import Environment, ShopFile
 from kash_pipeline.warehouse.sql_models import load_project
 
@@ -56,6 +56,9 @@ def build_definitions(
             *publishing_assets(shop),
             *mart_assets(shop, load_project()),
         ]
+    if shop.source.kind == "kash_api":
+        on = runs_by_itself("wake_up", where.deployment)
+        sensors.append(wake_up_sensor(shop, dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED))
     return dg.Definitions(
         assets=assets,
         jobs=shop_jobs(shop),

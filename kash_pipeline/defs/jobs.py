@@ -31,6 +31,7 @@ RUNS_IN: Mapping[str, frozenset[str]] = {
     "nightly": frozenset({"production"}),
     "hourly_reference": frozenset({"staging", "production"}),
     "publish_when_ready": frozenset({"production"}),
+    "wake_up": frozenset({"production"}),
 }
 
 
@@ -100,6 +101,15 @@ def published_key(shop: ShopFile) -> dg.AssetKey:
     return dg.AssetKey([shop.shop.id, "pennylane", "published_entries"])
 
 
+def looked_back(shop: ShopFile, day: date) -> date:
+    """First day that is read again with `day`: offline sales come late, value dates may lie in the past.
+
+    Only an API tells what changed; a folder of files is read as it was given.
+    """
+    days = shop.source.look_back_days if shop.source.kind == "kash_api" else 0
+    return max(date.fromordinal(day.toordinal() - days), min(shop.chart[0].start, day))
+
+
 def nightly_time(shop: ShopFile) -> tuple[int, int]:
     """Hour and minute of the nightly run: after the business day has ended, and never between 02:00 and 03:00.
 
@@ -122,10 +132,13 @@ def schedules(shop: ShopFile, deployment: str) -> Sequence[dg.ScheduleDefinition
         cron_schedule=f"{minute} {hour} * * *",
         execution_timezone=shop.shop.timezone,
         default_status=status("nightly"),
-        description="Every night for the business day that has ended.",
+        description="Every night for the business day that has ended, and the days before it that are read again.",
     )
     def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = yesterday(context.scheduled_execution_time, shop.zone)
+        first = looked_back(shop, day)
+        if first < day:
+            return dg.RunRequest(run_key=f"nightly:{first}:{day}", tags=range_tags(first, day))
         return dg.RunRequest(run_key=f"nightly:{day}", partition_key=day.isoformat())
 
     @dg.schedule(

@@ -102,6 +102,7 @@ def _sales(shop: ShopFile) -> dg.AssetsDefinition:
                 month = _one_after_the_other(frames, SALES)
                 _hold_days(days, "orders", frames["orders"])
                 _write(lake, days, frames, month)
+                _write_control(lake, got)
                 return [
                     Day(
                         day.day,
@@ -287,6 +288,13 @@ def _write(
 ) -> None:
     for name, rows in frames.items():
         lake.write_days(name, days, month[name], [len(frame) for frame in rows])
+
+
+def _write_control(lake: Lake, days: Sequence[DayOfSales]) -> None:
+    """The till's own daily reports, where it tells them: accounting/entries holds the orders against them."""
+    for day in days:
+        if day.control is not None:
+            lake.write_day("control_totals", day.day, day.control)
 
 
 def _rows_of(frame: pd.DataFrame, first: date, last: date) -> pd.DataFrame:

@@ -72,7 +72,7 @@ class TillResource(ConfigurableResourceFactory[OpenTill]):
         def keep(document: RawDocument) -> None:
             lake.keep(document)
 
-        return lambda: pos.open_source(shop, keep=keep)
+        return lambda: pos.open_source(shop, keep=keep, lake_url=self.lake_url)
 
 
 class PennylaneResource(ConfigurableResourceFactory[OpenPennylane]):

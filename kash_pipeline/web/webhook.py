@@ -1,8 +1,8 @@
 """The address Kash.click calls when an order is validated or paid and when a register is closed: an ASGI app.
 
 Only HTTP belongs here. What an event says is pos/kash_api/events.py, where it waits warehouse/wake_ups.py, which runs
-it leads to defs/sensors.py. Kash.click documents neither method nor signature procedure: the path holds a secret, bodies
-are small, an event is kept raw and counted once, and nothing is booked from what an unknown caller may have written.
+it leads to defs/sensors.py. Kash.click documents neither method nor signature procedure: the path holds a secret,
+bodies are small, an event is kept raw and counted once, and nothing is booked from what a caller may have made up.
 """
 
 import hashlib

@@ -1,0 +1,191 @@
+"""A daily report that differs or a missing number holds its day; events of the till become runs within a minute."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from kash_pipeline.defs.assembly import build_definitions
+from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, NIGHTLY, REFERENCE_SYNC, looked_back, range_tags
+from kash_pipeline.defs.sensors import wake_up_sensor, wakes
+from kash_pipeline.pos import control
+from kash_pipeline.pos.kash_api.events import CLOSE
+from kash_pipeline.pos.port import DayOfSales
+from kash_pipeline.settings import Environment, ShopFile
+from kash_pipeline.warehouse.lake import Lake
+from kash_pipeline.warehouse.wake_ups import Waiting, WakeUps
+from kash_pipeline_tests.orchestration.till import MemoryTill, make_facts, make_shop
+
+FIRST, LAST = date(2026, 3, 2), date(2026, 3, 4)
+THE_3RD = pd.Timestamp("2026-03-03")
+
+
+@dataclass
+class ReportingTill(MemoryTill):
+    """Tells a daily report too; `off_by` cents are added to what it says of the VAT of a rate on the 3rd."""
+
+    off_by: int = 0
+
+    def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
+        facts = self.facts
+        report = control.till_totals(facts.orders, facts.order_vat, facts.payments, facts.payment_methods)
+        wrong = report.index[(report["business_day"] == THE_3RD) & (report["measure"] == "vat")][0]
+        report.loc[wrong, "amount_cents"] += self.off_by
+        for day in super().sales(first, last):
+            yield replace(day, control=report[report["business_day"] == pd.Timestamp(day.day)].reset_index(drop=True))
+
+
+def kash_shop(**source: Any) -> ShopFile:
+    shop = make_shop()
+    given = {"kind": "kash_api", "url": "http://127.0.0.1:9/workers", "path": None, **source}
+    return shop.model_copy(update={"source": shop.source.model_copy(update=given)})
+
+
+def read_and_build(run: Any, shop: ShopFile, till: MemoryTill) -> None:
+    for job in (REFERENCE_SYNC, EXTRACT, BUILD_ENTRIES):
+        assert run(job, shop, till, FIRST, LAST).success, job
+
+
+def held_and_built(engine: sa.Engine) -> tuple[list[Any], list[Any]]:
+    with engine.connect() as connection:
+        held = connection.execute(
+            sa.text("select business_day, register_id, reason, what from kash.held order by 1, 2, 3")
+        ).all()
+        days = connection.execute(
+            sa.text("select distinct business_day, register_id from kash.entries order by 1, 2")
+        ).all()
+    return [tuple(row) for row in held], [tuple(row) for row in days]
+
+
+def test_one_cent_between_orders_and_report_holds_the_day_and_no_other(run: Any, engine: sa.Engine) -> None:
+    shop = kash_shop(number_gaps="ignore")
+    till = ReportingTill(make_facts(FIRST, LAST), off_by=1)
+    read_and_build(run, shop, till)
+    held, built = held_and_built(engine)
+    assert [(day, register, reason) for day, register, reason, _ in held] == [
+        (date(2026, 3, 3), "K1", "control_total_differs"),
+        (date(2026, 3, 3), "K2", "control_total_differs"),
+    ]
+    assert held[0][3] == "VAT at 5.5 %: orders 0.26, daily report 0.27"
+    assert built == [(day, register) for day in (FIRST, LAST) for register in ("K1", "K2")]
+    with engine.connect() as connection:  # lines are gone with their entries, and the ledger sends nothing of it
+        assert (
+            connection.scalar(sa.text("select count(*) from kash.entry_lines where business_day = '2026-03-03'")) == 0
+        )
+        states = connection.execute(
+            sa.text("select distinct state from kash.publication where business_day = '2026-03-03'")
+        ).scalars()
+        assert set(states) <= {"held"}
+    # The report corrected (or the day read again): it is built.
+    read_and_build(run, shop, replace(till, off_by=0))
+    held, built = held_and_built(engine)
+    assert held == []
+    assert len(built) == 6
+
+
+def test_a_number_missing_in_the_sequence_holds_the_register_days_around_it(run: Any, engine: sa.Engine) -> None:
+    facts = make_facts(FIRST, LAST)
+    orders = facts.orders.assign(number=[f"{at:06d}" for at in range(310001, 310001 + len(facts.orders))])
+    gone = orders["order_id"].iloc[4]  # the first of the 3rd, of register K1; before it the last of the 2nd, K2
+
+    def without(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["order_id"] != gone].reset_index(drop=True)
+
+    lacking = replace(
+        facts,
+        orders=without(orders),
+        order_lines=without(facts.order_lines),
+        order_vat=without(facts.order_vat),
+        payments=without(facts.payments),
+    )
+    read_and_build(run, kash_shop(), MemoryTill(lacking))
+    held, built = held_and_built(engine)
+    says = "number 310005 is missing between 310004 and 310006"
+    assert held == [
+        (FIRST, "K2", "missing_number", says),
+        (date(2026, 3, 3), "K2", "missing_number", says),
+    ]
+    assert (date(2026, 3, 3), "K1") in built
+    read_and_build(run, kash_shop(number_gaps="ignore"), MemoryTill(lacking))
+    assert held_and_built(engine)[0] == []
+
+
+# --- events become runs ----------------------------------------------------------------------------------------------
+
+AT = datetime(2026, 3, 14, 18, 0, tzinfo=UTC)
+
+
+def waiting(*kinds: str, closings: int = 0, day: date = FIRST) -> Waiting:
+    return Waiting(day, len(kinds), kinds, AT, closings)
+
+
+@pytest.mark.parametrize(
+    ("event", "registers", "whole"),
+    [
+        (waiting("validated"), 1, False),
+        (waiting(CLOSE, closings=1), 1, True),
+        (waiting(CLOSE, "terminated", closings=1), 2, False),  # the other till still sells
+        (waiting(CLOSE, closings=2), 2, True),
+        (waiting("terminated", closings=2), 2, False),  # a payment after closing: the nightly run corrects
+    ],
+)
+def test_a_day_is_done_whole_when_all_its_registers_closed(event: Waiting, registers: int, whole: bool) -> None:
+    (wake,) = wakes([event], registers)
+    assert (wake.day, wake.whole) == (FIRST, whole)
+
+
+def test_further_events_get_a_run_of_their_own() -> None:
+    first = wakes([waiting("validated")], 2)
+    later = wakes([replace(waiting("validated"), last_received=AT + timedelta(seconds=30))], 2)
+    assert first[0].run_key != later[0].run_key
+
+
+def test_the_sensor_asks_once_for_each_day_with_events(engine: sa.Engine, lake: Lake, tmp_path: Any) -> None:
+    shop = kash_shop()
+    sensor = wake_up_sensor(shop, dg.DefaultSensorStatus.STOPPED)
+    assert sensor.minimum_interval_seconds is not None
+    assert sensor.minimum_interval_seconds <= 30
+    facts = make_facts(FIRST, LAST)
+    lake.write_reference("registers", facts.registers)
+    events = WakeUps(engine, shop.shop.id)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"warehouse": engine, "lake": lake})
+        assert isinstance(sensor(context), dg.SkipReason)
+        events.note("validated:1", "validated", FIRST, AT, "a")
+        events.note(f"{CLOSE}:1", CLOSE, LAST, AT, "b")
+        events.note(f"{CLOSE}:2", CLOSE, LAST, AT, "c")
+        result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        order, closing = result.run_requests or []
+        assert order.tags == range_tags(FIRST, FIRST)
+        assert [key.path[-2:] for key in order.asset_selection or []] == [
+            ["pos", "sales"], ["pos", "payments"], ["pos", "closings"],
+        ]  # fmt: skip
+        assert closing.tags == range_tags(LAST, LAST)
+        assert closing.asset_selection is None
+        assert isinstance(sensor(context), dg.SkipReason)
+        instance.add_run(dg.DagsterRun(job_name=NIGHTLY, status=dg.DagsterRunStatus.STARTED))
+        events.note("terminated:1", "terminated", FIRST, AT, "d")
+        assert isinstance(sensor(context), dg.SkipReason)
+        assert len(events.waiting(CLOSE)) == 1  # it waits on for the next tick
+
+
+def test_a_shop_on_kash_click_has_the_sensor_and_no_other(tmp_path: Any) -> None:
+    environment = Environment(tmp_path, str(tmp_path / "lake"), None, tmp_path / "shop.toml")
+    sensors = {
+        kind: [sensor.name for sensor in build_definitions(shop, environment=environment).sensors or []]
+        for kind, shop in (("api", kash_shop()), ("files", make_shop()))
+    }
+    assert sensors == {"api": ["wake_up"], "files": []}
+
+
+def test_the_nightly_run_reads_the_days_before_again() -> None:
+    assert looked_back(kash_shop(), date(2026, 3, 29)) == date(2026, 2, 22)
+    assert looked_back(kash_shop(look_back_days=0), date(2026, 3, 29)) == date(2026, 3, 29)
+    assert looked_back(make_shop(), date(2026, 3, 29)) == date(2026, 3, 29)  # files are read as they were given
+    assert looked_back(kash_shop(), date(2025, 1, 10)) == date(2025, 1, 1)  # no day before the first chart
