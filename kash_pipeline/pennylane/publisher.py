@@ -32,6 +32,7 @@ from kash_pipeline.pennylane.client import (
     EntryLine,
     EntrySummary,
     FiscalYear,
+    Me,
     NewEntry,
     NewLine,
     PennylaneClient,
@@ -130,6 +131,15 @@ class _TurnLost(PennylaneError):
     """The database session that held the turn is gone; the request did not leave."""
 
 
+def _told(error: PennylaneError | DBAPIError) -> PennylaneError:
+    if isinstance(error, PennylaneError):
+        return error
+    return PennylaneError(
+        f"the database connection was lost while publishing ({type(error.orig).__name__})",
+        next_step="run again; what was sent is looked for before it is sent again",
+    )
+
+
 # --- publishing -----------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +173,9 @@ class Publisher:
         self._patience = patience
         self._sleep = sleep
         self._ledger = PublicationLedger(engine, shop.shop.id)
+        # Asked once a publisher, not once a call: a year is published month by month.
+        self.me: Me | None = None
+        self.years: list[FiscalYear] | None = None
 
     def publish(
         self,
@@ -198,9 +211,9 @@ class Publisher:
                     or self._ledger.rows(first, last, states=["sent"])
                 ):
                     run.run(first, last, doubtful)
-        except PennylaneError as error:
+        except (PennylaneError, DBAPIError) as error:
             report.requests, report.seconds = self._client.sent - before, time.monotonic() - start
-            raise PublishingStopped(error, report) from error
+            raise PublishingStopped(_told(error), report) from error
         report.requests, report.seconds = self._client.sent - before, time.monotonic() - start
         return report
 
@@ -223,6 +236,7 @@ class _Run:
         progress: Callable[[int, int], None] | None,
         only: Mapping[str, str | None] | None,
     ) -> None:
+        self.publisher = publisher
         self.client = publisher._client
         self.engine = publisher._engine
         self.shop = publisher._shop
@@ -244,7 +258,6 @@ class _Run:
         self.total = 0
         self.company_id = 0
         self.journals: dict[str, int] = {}
-        self.years: list[FiscalYear] = []
 
     def run(self, first: date | None, last: date | None, doubtful: list[Intent]) -> None:
         self._who()
@@ -260,15 +273,13 @@ class _Run:
         if self.only is not None:
             work = [row for row in work if self.only.get(row.key) == row.digest]
         self.total = self.done + len(work)
-        if work and not self.years:
-            self.years = reference.sync_fiscal_years(self.client, self.engine, self.shop, self.company_id)
         # Reading back a window overlaps with posting the next one.
         with ThreadPoolExecutor(1, thread_name_prefix="read-back") as reader:
             readings: list[Future[None]] = []
             for month in sorted({_month(row) for row in [*work, *unread]}):
                 rows = [row for row in work if _month(row) == month]
                 posted = self._post_window(rows) if rows else []
-                to_read = [*posted, *(row.key for row in unread if _month(row) == month)]
+                to_read = [*posted, *(row for row in unread if _month(row) == month)]
                 if to_read:
                     readings.append(reader.submit(self._read_back, to_read))
                 if self.stop is not None:
@@ -294,7 +305,6 @@ class _Run:
                 why = f'{item.how} after sending; the shop file says correct = "hold"'
                 self._problem(self.report.to_correct, item.row, why)
             return
-        self.years = reference.sync_fiscal_years(self.client, self.engine, self.shop, self.company_id)
         sent = [Intent(item.row, item.sent) for item in changed if item.sent is not None]
         held = self._lines_of(sent)
         built = self.ledger.built([item.row.base_key for item in changed])
@@ -305,7 +315,7 @@ class _Run:
                 self._problem(self.report.to_correct, item.row, why)
                 continue
             try:
-                reversal, replacement = corrections_of(item, built.get(item.row.base_key), self.years)
+                reversal, replacement = corrections_of(item, built.get(item.row.base_key), self._years())
             except ValueError as error:
                 self._problem(self.report.to_correct, item.row, f"{item.how} after sending: {error}")
                 continue
@@ -320,7 +330,7 @@ class _Run:
     # --- whose books, and what its things are called ------------------------------------------------------------
 
     def _who(self) -> None:
-        me = self.client.me()
+        me = self.publisher.me = self.publisher.me or self.client.me()
         self.company_id = me.company_id
         others = self.ledger.companies() - {me.company_id}
         if others:
@@ -329,6 +339,11 @@ class _Run:
                 f"{me.company_name} ({me.company_id})",
                 next_step="connect to the company the entries are in, or give the shop another id",
             )
+
+    def _years(self) -> list[FiscalYear]:
+        if self.publisher.years is None:
+            self.publisher.years = reference.sync_fiscal_years(self.client, self.engine, self.shop, self.company_id)
+        return self.publisher.years
 
     def _load_ids(self) -> None:
         self.journals = reference.stored_journals(self.engine, self.shop, self.company_id)
@@ -454,8 +469,8 @@ class _Run:
 
     # --- posting ------------------------------------------------------------------------------------------------
 
-    def _post_window(self, rows: list[Row]) -> list[str]:
-        """Post the rows of one month; keys that are now in PennyLane and not yet read back."""
+    def _post_window(self, rows: list[Row]) -> list[Row]:
+        """Post the rows of one month; those that are now in PennyLane and not yet read back."""
         contents = self.ledger.contents(rows)
         missing = self._find_missing(contents.values())
         rows = [row for row in rows if self._may_be_sent(row, contents.get(row.key), missing)]
@@ -472,17 +487,20 @@ class _Run:
             unclear = self._post_all(left)
             if unclear and not isinstance(self.stop, _TurnLost):
                 self._resolve(unclear)
-            states = {row.key: now for row in left if (now := self.ledger.row(row.key)) is not None}
-            left = [states[row.key] for row in left if row.key in states and states[row.key].state == "ready"]
+            left = [row for row in self._as_they_are(left) if row.state == "ready"]
             if not left or self.stop is not None:
                 break
         for row in left if self.stop is None else ():
             self._problem(self.report.waiting, row, row.error or "PennyLane gave no clear answer")
-        return self._now_sent(rows)
+        return [row for row in self._as_they_are(rows) if row.state == "sent"]
 
-    def _now_sent(self, rows: list[Row]) -> list[str]:
-        found = (self.ledger.row(row.key) for row in rows)
-        return [row.key for row in found if row is not None and row.state == "sent"]
+    def _as_they_are(self, rows: list[Row]) -> list[Row]:
+        """These rows as the ledger has them now; what it has no more is left out."""
+        if not rows:
+            return []
+        days = [row.business_day for row in rows]
+        now = {row.key: row for row in self.ledger.rows(min(days), max(days))}
+        return [now[row.key] for row in rows if row.key in now]
 
     def _may_be_sent(self, row: Row, content: Content | None, missing: list[str]) -> bool:
         if content is None:
@@ -497,7 +515,7 @@ class _Run:
             told = "; ".join(missing) or "PennyLane does not have them"
             self._problem(self.report.blocked, row, f"{', '.join(unknown)}: {told}")
             return False
-        closed = reference.period_problem(self.years, content.date)
+        closed = reference.period_problem(self._years(), content.date)
         if closed is not None:
             self._refuse(row, f"nothing can be posted on {content.date}: {closed}")
             return False
@@ -590,11 +608,10 @@ class _Run:
 
     # --- reading back ---------------------------------------------------------------------------------------------
 
-    def _read_back(self, keys: list[str]) -> None:
+    def _read_back(self, rows: list[Row]) -> None:
         """Compare what PennyLane holds with what was sent, a hundred lines a request."""
-        intents = self._handed_over(keys)
-        if not intents:
-            return
+        days, keys = [row.business_day for row in rows], {row.key for row in rows}
+        intents = [one for one in self.ledger.published(min(days), max(days)) if one.row.key in keys]
         held = self._lines_of(intents)
         equal = []
         for intent in intents:
@@ -606,14 +623,6 @@ class _Run:
         self.ledger.verified(*equal)
         with self.lock:
             self.report.verified += len(equal)
-
-    def _handed_over(self, keys: list[str]) -> list[Intent]:
-        rows = [row for key in keys if (row := self.ledger.row(key)) is not None]
-        if not rows:
-            return []
-        days = [row.business_day for row in rows]
-        wanted = set(keys)
-        return [intent for intent in self.ledger.published(min(days), max(days)) if intent.row.key in wanted]
 
     def _lines_of(self, intents: list[Intent]) -> dict[int, list[EntryLine]]:
         """Lines by remote entry id, by whichever way takes fewer requests; what a list lacks is asked for singly."""

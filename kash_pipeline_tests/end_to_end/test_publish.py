@@ -81,20 +81,25 @@ def test_whatever_happens_to_a_request_every_entry_stands_there_once(pennylane: 
 
 
 def test_a_timeout_after_the_effect_is_adopted_not_repeated(pennylane: World) -> None:
-    pennylane.book(DAYS, make_books(DAYS))
-    pennylane.sandbox.faults.add(Fault("delay_answer", **POST, count=2, seconds=1.0))
-    with pennylane.client(timeout=0.5) as client:
+    pennylane.book(DAYS[:1], make_books(DAYS[:1]))
+    pennylane.publish()
+    pennylane.book(DAYS[1:], make_books(DAYS[1:]))
+    pennylane.sandbox.faults.add(Fault("delay_answer", **POST, count=2, seconds=4.0))
+    with pennylane.client(timeout=2.0) as client:
         report = pennylane.publisher(client).publish()
-    assert (report.posted, report.adopted) == (10, 2)
+    assert report.posted + report.adopted == 6
+    assert report.adopted >= 2
     assert pennylane.remote() == pennylane.local()
 
 
 def test_a_request_executed_long_after_its_caller_left_is_not_sent_again(pennylane: World) -> None:
-    """The effect comes 1 s after the caller gave up: `settle` must outlast it, or the entry is there twice."""
+    """The effect comes 2 s after the caller gave up: `settle` must outlast it, or the entry is there twice."""
     pennylane.book(DAYS[:1], make_books(DAYS[:1]))
-    pennylane.sandbox.faults.add(Fault("delay", **POST, count=1, seconds=1.5))
-    with pennylane.client(timeout=0.5) as client:
-        pennylane.publisher(client, settle=1.5).publish()
+    pennylane.publish()
+    pennylane.book(DAYS[1:], make_books(DAYS[1:], registers=["K1"]))
+    pennylane.sandbox.faults.add(Fault("delay", **POST, count=1, seconds=4.0))
+    with pennylane.client(timeout=2.0) as client:
+        pennylane.publisher(client, settle=3.0).publish()
     assert pennylane.remote() == pennylane.local()
 
 
