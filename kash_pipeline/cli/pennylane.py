@@ -1,18 +1,23 @@
-"""`kash-pipeline pennylane login|status|logout`: the connection of a shop to its PennyLane company.
+"""`kash-pipeline pennylane login|status|logout|touched|retry`: a shop and its PennyLane company.
 
-Only talking to the person belongs here; consent, tokens and revocation are pennylane/auth.py's.
+Only talking to the person belongs here: consent, tokens and revocation are pennylane/auth.py's, what a person did in
+PennyLane is found by pennylane/watching.py, sending again is decided in pennylane/publisher.py.
 """
 
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import click
 import sqlalchemy as sa
 
+from kash_pipeline.cli.options import Day, ordered
 from kash_pipeline.pennylane import connect, consent, disconnect
 from kash_pipeline.pennylane.auth import missing_scopes, scopes_for, section_of
+from kash_pipeline.pennylane.publisher import reconsider
+from kash_pipeline.pennylane.watching import hands
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.tokens import TokenStore
@@ -75,6 +80,9 @@ def _show(url: str, *, open_browser: bool) -> None:
 def status(shop_path: Path | None) -> None:
     """Which company the shop is connected to, with which scopes; asks PennyLane.
 
+    Asking refreshes the tokens when they are due: once a month keeps an idle connection alive (PennyLane ends it after
+    90 days).
+
     Exit code 1 when it is not connected or a scope is missing.
     """
     with _opened(shop_path) as (shop, engine, env):
@@ -104,3 +112,35 @@ def logout(shop_path: Path | None, forget: bool) -> None:
             click.echo("Disconnected, and PennyLane was told.")
         else:
             click.echo("There was no connection.")
+
+
+@pennylane.command()
+@_shop
+def touched(shop_path: Path | None) -> None:
+    """Entries we sent that somebody edited, moved, deleted or lettered in PennyLane in the last four weeks.
+
+    Exit code 0 when there are none (lettering aside), 2 otherwise. Nothing is changed.
+    """
+    with _opened(shop_path) as (shop, engine, env), connect(shop, engine, env) as client:
+        found = hands(client, engine, shop)
+    for hand in found:
+        click.echo(f"{hand.business_day} {hand.key} {hand.what}: {hand.why}")
+    differing = [hand for hand in found if hand.what != "lettered"]
+    click.echo(f"{len(differing)} entries are no longer as we sent them")
+    if differing:
+        raise SystemExit(2)
+
+
+@pennylane.command()
+@_shop
+@click.option("--from", "first", type=Day(), required=True, help="First business day.")
+@click.option("--to", "last", type=Day(), required=True, help="Last business day.")
+def retry(shop_path: Path | None, first: date, last: date) -> None:
+    """Let refused and held entries be sent again, after their cause was mended (a year reopened, an account enabled).
+
+    Nothing is sent now: plan, run or the sensor does. What is in PennyLane already is found there first.
+    """
+    ordered(first, last)
+    with _opened(shop_path) as (shop, engine, _):
+        count = reconsider(engine, shop, first, last)
+    click.echo(f"{count} entries may be sent again")

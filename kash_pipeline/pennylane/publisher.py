@@ -217,12 +217,14 @@ class Publisher:
         report.requests, report.seconds = self._client.sent - before, time.monotonic() - start
         return report
 
-    def reconsider(self, first: date, last: date) -> int:
-        """Make refused and held entries of `first..last` ready again, after a person mended the cause; how many."""
-        rows = self._ledger.rows(first, last, states=["refused", "held"])
-        for row in rows:
-            self._ledger.back_to_ready(row.key)
-        return len(rows)
+
+def reconsider(engine: sa.Engine, shop: ShopFile, first: date, last: date) -> int:
+    """Make refused and held entries of `first..last` ready again, after a person mended the cause; how many."""
+    ledger = PublicationLedger(engine, shop.shop.id)
+    rows = ledger.rows(first, last, states=["refused", "held"])
+    for row in rows:
+        ledger.back_to_ready(row.key)
+    return len(rows)
 
 
 class _Run:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from kash_pipeline.pennylane.client import NewEntry, NewLine
 from kash_pipeline.pennylane.errors import ConnectAgain
-from kash_pipeline.pennylane.publisher import PublishingStopped
+from kash_pipeline.pennylane.publisher import PublishingStopped, reconsider
 from kash_pipeline.sandbox.pennylane import Fault, FiscalYear
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books, shop_file
@@ -218,10 +218,8 @@ def test_a_closed_year_is_refused_before_anything_is_sent(pennylane: World) -> N
     assert "is closed" in report.refused[0].why
     assert pennylane.sandbox.requests.count("POST", "ledger_entries$") == 0
     pennylane.sandbox.admin.set_fiscal_year(FiscalYear(date(2026, 1, 1), date(2026, 12, 31), "reopen"))
-    with pennylane.client() as client:
-        publisher = pennylane.publisher(client)
-        assert publisher.reconsider(DAYS[0], DAYS[-1]) == 12
-        assert publisher.publish().posted == 12
+    assert reconsider(pennylane.engine, pennylane.shop, DAYS[0], DAYS[-1]) == 12
+    assert pennylane.publish().posted == 12
 
 
 def test_a_freeze_date_that_the_api_does_not_show_refuses_its_days_only(pennylane: World) -> None:

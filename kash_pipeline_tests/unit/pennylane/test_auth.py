@@ -312,6 +312,8 @@ def test_login_status_logout_on_the_command_line(
     assert "connected to Boulangerie du Port" in shown.output
     pair = pair_of(here)
     assert pair.access_token not in shown.output
+    assert "0 entries are no longer as we sent them" in run("touched").output
+    assert "0 entries may be sent again" in run("retry", "--from", "2026-01-01", "--to", "2026-01-31").output
     assert "PennyLane was told" in run("logout").output
     assert "no connection" in run("logout").output
 
