@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from kash_pipeline.defs.instance import OWNER_TAG, end_killed_runs, open_instance
 from kash_pipeline.defs.runs import run_days
 from kash_pipeline.defs.sensors import publication_sensor
+from kash_pipeline.errors import SettingsError
 from kash_pipeline.pennylane import connect
 from kash_pipeline.pennylane.pacing import NoPacing
 from kash_pipeline.settings import Environment, ShopFile
@@ -140,10 +141,27 @@ def test_a_database_that_does_not_answer_is_data_too(chain: Any, environment: En
 
     gone = WarehouseResource(home=str(environment.home), url="postgresql://nobody@127.0.0.1:9/none?connect_timeout=2")
     result = chain(make_shop(), MemoryTill(make_facts(FIRST, LAST)), warehouse=gone)
-    [problem] = result.stages[-1].problems
-    assert result.stages[-1].stage == "entries"
+    [stage] = result.stages
+    [problem] = stage.problems
     assert "cannot be used" in problem.message
     assert "KASH_DATABASE_URL" in problem.next_step
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [
+        (date(2024, 12, 31), LAST, "2024-12-31 is before the first chart"),
+        (FIRST, date(2999, 1, 1), "2999-01-01 has not come yet"),
+    ],
+)
+def test_days_the_shop_does_not_have_are_an_error(
+    instance: dg.DagsterInstance, environment: Environment, first: date, last: date, message: str
+) -> None:
+    """Dagster would run the days that exist and say nothing of the others."""
+    with pytest.raises(SettingsError, match=message) as caught:
+        run_days(make_shop(), first, last, instance=instance, environment=environment)
+    assert caught.value.next_step
+    assert instance.get_runs_count() == 0
 
 
 def test_held_days_come_back_as_data(chain: Any) -> None:
