@@ -4,8 +4,9 @@ Only the shells belong here: which days, in which order, and the report per day.
 publication ledger's, finding and creating is pennylane/reference.py's, when a run is asked for is sensors.py's.
 """
 
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -19,13 +20,16 @@ from kash_pipeline.defs.reference import reference_key
 from kash_pipeline.defs.resources import OpenPennylane
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.pennylane import reference
+from kash_pipeline.pennylane.errors import ReferenceMissing
 from kash_pipeline.pennylane.publisher import Problem, Publisher, PublishReport
+from kash_pipeline.reference import store
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 from kash_pipeline.warehouse.windows import sql_frame
 
 GROUP = "pennylane"
+COMPLETE = "nothing_missing"
 
 # What the entries that wait name: only that has to exist in PennyLane, not all that the shop file could name.
 _NAMED_BY_READY = """
@@ -87,6 +91,16 @@ def _company(shop: ShopFile) -> dg.AssetsDefinition:
             ),
         ],
         pool=company_pool(shop),
+        check_specs=[
+            dg.AssetCheckSpec(
+                COMPLETE,
+                asset=pennylane_key(shop, "accounts"),
+                description=(
+                    "The company has every journal, account and customer that waiting entries name, and none is "
+                    "disabled; entries that name another one wait, the others are sent."
+                ),
+            )
+        ],
     )
     def company(
         context: dg.AssetExecutionContext,
@@ -100,11 +114,16 @@ def _company(shop: ShopFile) -> dg.AssetsDefinition:
             with pennylane(warehouse) as client:
                 me = client.me()
                 sync = (client, warehouse, shop, me.company_id)
-                journals = reference.sync_journals(*sync, also=named["journal"].unique())
-                accounts = reference.sync_accounts(*sync, also=named["account"].unique())
-                wanted = named["customer_id"].dropna().unique() if shop.shop.named_customers == "own_account" else []
-                customers = reference.sync_customers(*sync, lake.read_reference("customers"), wanted)
+                own = [] if shop.shop.named_customers != "own_account" else named["customer_id"].dropna().unique()
+                missing: list[ReferenceMissing] = []
+                journals = _unless_missing(missing, reference.sync_journals, *sync, also=named["journal"].unique())
+                # Named customers stand on accounts of their own, not on the account their lines name.
+                numbers = named.loc[~named["customer_id"].isin(own), "account"].unique()
+                accounts = _unless_missing(missing, reference.sync_accounts, *sync, also=numbers)
+                described = lake.read_reference("customers")
+                customers = _unless_missing(missing, reference.sync_customers, *sync, described, own)
                 years = reference.sync_fiscal_years(*sync)
+                store.remember_company(warehouse, shop, me.company_id, store.business_day(shop, datetime.now(UTC)))
         except KashPipelineError as error:
             raise as_failure(error) from error
         counts = f"{len(journals)} journals, {len(accounts)} accounts, {len(customers)} customers"
@@ -119,8 +138,27 @@ def _company(shop: ShopFile) -> dg.AssetsDefinition:
                 "open fiscal years": sum(year.open for year in years),
             },
         )
+        rows = [(error.message, error.next_step) for error in missing]
+        yield dg.AssetCheckResult(
+            check_name=COMPLETE,
+            asset_key=pennylane_key(shop, "accounts"),
+            passed=not missing,
+            severity=dg.AssetCheckSeverity.ERROR,
+            metadata={"missing": table(("what", "next step"), rows)} if rows else {},
+        )
 
     return company
+
+
+def _unless_missing(
+    missing: list[ReferenceMissing], sync: Callable[..., dict[str, int]], *args: Any, **options: Any
+) -> dict[str, int]:
+    """What is in step; a missing one is noted and keeps only the entries that name it from being sent."""
+    try:
+        return sync(*args, **options)
+    except ReferenceMissing as error:
+        missing.append(error)
+        return {}
 
 
 def _found(shop: ShopFile, name: str, columns: tuple[str, str], ids: dict[str, int]) -> dg.MaterializeResult[None]:

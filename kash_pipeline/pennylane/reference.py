@@ -90,14 +90,20 @@ def sync_journals(
             journals = client.journals()
             for code in _without(wanted, journals):
                 journals.append(_made_journal(client, shop, code))
-    _replace(
-        engine,
-        PENNYLANE_JOURNALS,
-        shop,
-        company_id,
-        [{"id": item.id, "code": item.code, "label": item.label, "type": item.type} for item in journals],
-    )
+    _store_journals(engine, shop, company_id, journals)
     return {item.code: item.id for item in reversed(journals) if item.code in wanted}
+
+
+def _store_journals(engine: sa.Engine, shop: ShopFile, company_id: int, journals: Sequence[Journal]) -> None:
+    rows = [{"id": item.id, "code": item.code, "label": item.label, "type": item.type} for item in journals]
+    _replace(engine, PENNYLANE_JOURNALS, shop, company_id, rows)
+
+
+def store_listings(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, company_id: int) -> None:
+    """Journals, accounts and fiscal years as the company has them now, stored; nothing is made."""
+    _store_journals(engine, shop, company_id, client.journals())
+    _store_accounts(engine, shop, company_id, client.ledger_accounts())
+    sync_fiscal_years(client, engine, shop, company_id)
 
 
 def _without(wanted: Sequence[str], journals: Iterable[Journal]) -> list[str]:
@@ -226,30 +232,29 @@ def sync_accounts(
             ids[number] = account.id
         elif number in needed:
             problems.append(f"{number} is disabled" if account else f"{number} does not exist")
-    _replace(
-        engine,
-        PENNYLANE_ACCOUNTS,
-        shop,
-        company_id,
-        [
-            {
-                "id": item.id,
-                "number": item.number,
-                "label": item.label,
-                "vat_rate": item.vat_rate,
-                "type": item.type,
-                "enabled": item.enabled,
-                "letterable": item.letterable,
-            }
-            for item in accounts
-        ],
-    )
+    _store_accounts(engine, shop, company_id, accounts)
     if problems:
         raise ReferenceMissing(
             f"accounts in PennyLane: {'; '.join(problems)}",
             next_step=f"enable or create them in PennyLane, or name others in [[chart]] of {shop.path}",
         )
     return ids
+
+
+def _store_accounts(engine: sa.Engine, shop: ShopFile, company_id: int, accounts: Sequence[LedgerAccount]) -> None:
+    rows = [
+        {
+            "id": item.id,
+            "number": item.number,
+            "label": item.label,
+            "vat_rate": item.vat_rate,
+            "type": item.type,
+            "enabled": item.enabled,
+            "letterable": item.letterable,
+        }
+        for item in accounts
+    ]
+    _replace(engine, PENNYLANE_ACCOUNTS, shop, company_id, rows)
 
 
 def _choose(accounts: Iterable[LedgerAccount]) -> dict[str, LedgerAccount]:
@@ -417,7 +422,7 @@ def _find_or_create(
         for item, customer, by in pool.map(one, facts):
             if customer.account_id is None:
                 raise ReferenceMissing(
-                    f"customer {item.customer_id} ({customer.name}) has no account in PennyLane",
+                    f"customer {item.customer_id} has no account in PennyLane",
                     next_step="give this customer a 411 account in PennyLane, then run again",
                 )
             _store_customer(engine, shop, company_id, item, customer, by)
