@@ -27,6 +27,9 @@ COMMANDS = {
     "plan": ("kash_pipeline.cli.plan", "plan", "What would be posted, against what the ledger holds."),
     "apply": ("kash_pipeline.cli.plan", "apply", "Post exactly what plan showed."),
     "held": ("kash_pipeline.cli.held", "held", "Days that wait, with the next step for each."),
+    "release": ("kash_pipeline.cli.release", "release", "Build the held days whose reasons are cured."),
+    "mapping": ("kash_pipeline.cli.mapping", "mapping", "Propose, check, compare the accounts of both systems."),
+    "customers": ("kash_pipeline.cli.customers", "customers", "Forget a customer who asks for it."),
 }
 
 

@@ -5,7 +5,7 @@ Every rule is in accounting/, what may be sent in warehouse/ledger.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 
 import dagster as dg
@@ -24,34 +24,29 @@ from kash_pipeline.defs.daily import (
     run_by_month,
     table,
 )
-from kash_pipeline.defs.partitions import business_days, day_before
+from kash_pipeline.defs.partitions import business_days
 from kash_pipeline.defs.pos import pos_key
 from kash_pipeline.defs.reference import TABLES, reference_key
 from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
-from kash_pipeline.pos import control
+from kash_pipeline.reference.building import BUILT, Builder
+from kash_pipeline.reference.release import by_reason
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
-from kash_pipeline.schemas.facts import DAILY, Facts
+from kash_pipeline.schemas.facts import Facts
 from kash_pipeline.settings import ShopFile, bp_to_rate
 from kash_pipeline.warehouse import windows
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 
 GROUP = "accounting"
-BUILT = {"entries": ENTRIES, "entry_lines": ENTRY_LINES, "held": HELD, "notices": NOTICES}
 
-# What earlier days leave behind follows from these columns alone; the others stay on disk.
-CARRIED = {
-    "orders": ("order_id", "number", "register_id", "business_day", "customer_id", "total_cents"),
-    "payments": tuple(DAILY["payments"].columns),
-    "closings": tuple(DAILY["closings"].columns),
-    "closing_counts": tuple(DAILY["closing_counts"].columns),
-    "cash_movements": tuple(DAILY["cash_movements"].columns),
+MENDED_BY_MAPPING = {
+    "methods_mapped": ("unmapped_method", "unknown_method"),
+    "rates_mapped": ("unmapped_vat", "unmapped_sales"),
+    "registers_mapped": ("unknown_register",),
+    "movements_mapped": ("unmapped_cash_movement",),
 }
-
-
-NEEDED = ("payment_methods", "registers")
-"""Reference data that every till has; entries built without it would hold every day, for the wrong reason."""
+"""Checks, and the reasons of held days each is for: after the mend `kash-pipeline release` builds these days."""
 
 
 def entries_key(shop: ShopFile) -> dg.AssetKey:
@@ -89,6 +84,10 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
         check_specs=[
             check(CONTRACT, "Columns, types and units are those of kash_pipeline/schemas/entries.py.", blocking=True),
             check("no_held_days", "No register-day of the shop waits for a cure; otherwise each with its next step."),
+            *(
+                check(name, f"No register-day waits for {', '.join(found)}.")
+                for name, found in MENDED_BY_MAPPING.items()
+            ),
             check("entries_balance", "Debits equal credits in every entry, and its lines sum to its totals."),
             check(
                 "entries_equal_facts",
@@ -110,20 +109,13 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
         proof = Proof(shop)
         first = date.fromisoformat(min(context.partition_keys))
         try:
-            for name in NEEDED:
-                lake.read_reference(name)  # raises for what was never read: without it every day would be held
-            carry = accounting.carry_before(_earlier(lake, first), shop, first)
+            builder = Builder(warehouse, lake, shop, first)
         except KashPipelineError as error:
             raise as_failure(error) from error
 
         def one_month(days: list[date]) -> list[Day]:
-            nonlocal carry
-            facts = lake.read_facts(days[0], days[-1], categories=True)
-            built = accounting.build(facts, shop, first=days[0], last=days[-1], carry=carry)
-            carry = built.carry
+            facts, built = builder.build(days)
             frames = {name: getattr(built, name) for name in BUILT}
-            frames = control.withhold(frames, _held_by_the_till(lake, shop, facts, days))
-            built = replace(built, **frames)
             hold_to_contract({name: (frames[name], schema) for name, schema in BUILT.items()})
             with warehouse.begin() as connection:
                 windows.replace_entries(connection, shop.shop.id, days, **frames)
@@ -141,38 +133,6 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
         )
 
     return [entries]
-
-
-NUMBERED_NEARBY = 35
-"""Days around a month whose orders' numbers are looked at: the number of a back-dated order stands among later ones."""
-
-
-def _held_by_the_till(lake: Lake, shop: ShopFile, facts: Facts, days: list[date]) -> pd.DataFrame:
-    """Register-days whose orders differ from the till's daily report, or lack a number of its sequence."""
-    report = lake.read_days("control_totals", days[0], days[-1], missing="skip")
-    held = control.held_by_report(
-        facts.orders, facts.order_vat, facts.payments, facts.payment_methods, facts.registers, report
-    )
-    if shop.source.kind == "kash_api" and shop.source.number_gaps == "hold":
-        first, last = (
-            date.fromordinal(day.toordinal() + step)
-            for day, step in ((days[0], -NUMBERED_NEARBY), (days[-1], NUMBERED_NEARBY))
-        )
-        numbered = lake.read_days("orders", first, last, ("number", "business_day", "register_id"), missing="skip")
-        held = pd.concat([held, control.held_by_numbers(numbered, days[0], days[-1])], ignore_index=True)
-    return held
-
-
-def _earlier(lake: Lake, first: date) -> Facts:
-    """Facts of the days before `first`, in the columns that a carry follows from."""
-    before = [day for day in lake.days("orders") if day < first]
-    if not before:
-        return Facts()
-    tables = {
-        name: lake.read_days(name, before[0], day_before(first), columns, categories=True, missing="skip")
-        for name, columns in CARRIED.items()
-    }
-    return Facts(**tables, payment_methods=lake.read_reference("payment_methods"))
 
 
 def _figures(days: list[date], frames: Mapping[str, pd.DataFrame]) -> list[Day]:
@@ -296,12 +256,29 @@ def _checks(warehouse: sa.Engine, shop: ShopFile, proof: Proof) -> Iterator[dg.A
         (f"{row.business_day:%Y-%m-%d}", row.register_id, row.reason, row.what, row.next_step)
         for row in held.itertuples()
     ]
+    counts = by_reason(held)
+    reasons = [(row.reason, row.register_days, f"{row.oldest_day:%Y-%m-%d}") for row in counts.itertuples()]
+    # One check a reason for what a line in the shop file mends: each has its own history of passing and failing.
+    for name, found in MENDED_BY_MAPPING.items():
+        own = counts[counts["reason"].isin(found)]
+        yield dg.AssetCheckResult(
+            check_name=name,
+            passed=own.empty,
+            severity=dg.AssetCheckSeverity.ERROR,
+            metadata={}
+            if own.empty
+            else {
+                "register-days": int(own["register_days"].sum()),
+                "oldest day": f"{own['oldest_day'].min():%Y-%m-%d}",
+            },
+        )
     yield dg.AssetCheckResult(
         check_name="no_held_days",
         passed=held.empty,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
             "held register-days": len(waiting),
+            **({"by reason": table(("reason", "register-days", "oldest day"), reasons)} if reasons else {}),
             **({"held": table(("day", "register", "reason", "what", "next step"), rows)} if rows else {}),
         },
     )

@@ -1,0 +1,130 @@
+"""`kash-pipeline mapping propose|check|diff`: the [[chart]] of a shop file against both systems.
+
+Only options and printing belong here; what is looked for is kash_pipeline/reference/.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import sqlalchemy as sa
+from rich.markup import escape
+from rich.table import Table
+
+from kash_pipeline.cli.console import console
+from kash_pipeline.cli.options import Day, ordered
+from kash_pipeline.reference import store
+from kash_pipeline.reference.changes import report
+from kash_pipeline.reference.mapping import check as look_for
+from kash_pipeline.reference.proposal import propose as proposal
+from kash_pipeline.reference.sides import gather, read_company, read_till
+from kash_pipeline.settings import Environment, ShopFile, load_shop
+from kash_pipeline.warehouse import database, server
+from kash_pipeline.warehouse.lake import Lake
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+@click.group()
+def mapping() -> None:
+    """Accounts, journals and rates of the shop file against the till and PennyLane."""
+
+
+def _options(command: F) -> F:
+    shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file.  [default: KASH_SHOP]")
+    fresh = click.option("--fresh", is_flag=True, help="Read both systems now, instead of what was last stored.")
+    return shop(fresh(command))
+
+
+@contextmanager
+def _opened(shop_path: Path | None) -> Iterator[tuple[ShopFile, Environment, sa.Engine]]:
+    env = Environment.read()
+    shop = load_shop(shop_path or env.shop_path)
+    engine = database.open_engine(server.database_url(env))
+    try:
+        database.upgrade(engine)
+        yield shop, env, engine
+    finally:
+        engine.dispose()
+
+
+@mapping.command()
+@_options
+@click.option("--from", "start", type=Day(), help="First day of the chart.  [default: that of the shop file's first]")
+@click.option("--direct", is_flag=True, help="Payments to 530, 511, 512 instead of PennyLane's sub-accounts of 411.")
+def propose(shop_path: Path | None, fresh: bool, start: date | None, direct: bool) -> None:
+    """A complete [[chart]] with [journals] from both systems' reference data, as TOML, for the shop file."""
+    with _opened(shop_path) as (shop, env, engine):
+        begin = start or shop.chart[0].start
+        sides = gather(engine, shop, env, day=_today(shop), fresh=fresh)
+        click.echo(proposal(sides.facts, sides.company, begin, direct=direct), nl=False)
+
+
+@mapping.command()
+@_options
+@click.option("--from", "first", type=Day(), help="First day.  [default: that of the fiscal year]")
+@click.option("--to", "last", type=Day(), help="Last day.  [default: today]")
+def check(shop_path: Path | None, fresh: bool, first: date | None, last: date | None) -> None:
+    """What is missing or odd in the charts of a period, against the till and the company's real chart.
+
+    Exit code 0: nothing is missing; 2: days would be held or refused.
+    """
+    with _opened(shop_path) as (shop, env, engine):
+        end = last or _today(shop)
+        begin = first or min(shop.fiscal_year_of(end)[0], end)
+        ordered(begin, end)
+        sides = gather(engine, shop, env, day=end, fresh=fresh)
+        findings = look_for(shop, sides.facts, sides.company, begin, end)
+    out = console()
+    seen = f"; PennyLane as of {sides.seen_at:%Y-%m-%d %H:%M} UTC (--fresh reads it now)" if sides.seen_at else ""
+    out.print(f"[bold]{escape(shop.shop.name)}[/bold], {begin} to {end}{seen}", highlight=False)
+    counts = {level: sum(item.level == level for item in findings) for level in ("missing", "odd", "note")}
+    if findings:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for _ in range(2):
+            table.add_column(overflow="fold")
+        for item in findings:
+            style = {"missing": "bold red", "odd": "yellow", "note": "dim"}[item.level]
+            step = f"\n[dim]→ {escape(item.next_step)}[/dim]" if item.next_step else ""
+            table.add_row(f"[{style}]{item.level}[/{style}]", escape(item.what) + step)
+        out.print(table)
+    if counts["missing"] or counts["odd"]:
+        out.print(f"{counts['missing']} missing (days would wait), {counts['odd']} odd (ask the accountant)")
+    else:
+        out.print("the mapping is complete: every method, rate and register has its account and journal")
+    raise SystemExit(2 if counts["missing"] else 0)
+
+
+@mapping.command()
+@_options
+@click.option("--since", type=Day(), help="First day of the changes.  [default: 30 days ago]")
+def diff(shop_path: Path | None, fresh: bool, since: date | None) -> None:
+    """What changed in the till or in PennyLane since a day, and which sent entries use what changed.
+
+    Exit code 0 also when something changed: a change is no fault.
+    """
+    with _opened(shop_path) as (shop, env, engine):
+        today = _today(shop)
+        begin = since or date.fromordinal(today.toordinal() - 30)
+        if fresh:
+            read_till(engine, shop, Lake(env.lake_url, shop.shop.id))
+            if shop.pennylane is not None:
+                read_company(engine, shop, env)
+        lines = report(engine, shop, begin)
+    out = console()
+    if not lines:
+        out.print(f"{escape(shop.shop.name)}: nothing changed since {begin}", highlight=False)
+        return
+    table = Table(title=f"Changes since {begin}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("noticed", "where", "what", "already sent"):
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(f"{line.day}", line.where, escape(line.what), line.sent)
+    out.print(table, highlight=False)
+
+
+def _today(shop: ShopFile) -> date:
+    return store.business_day(shop, datetime.now(UTC))

@@ -1,0 +1,119 @@
+"""Facts of the lake and the reference data of their days to entries: for the entries asset, and for release to try out.
+
+Only reading and the order of the steps belongs here: every rule is in accounting/ and pos/control.py, writing the
+result is defs/accounting.py's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+
+import pandas as pd
+import sqlalchemy as sa
+
+from kash_pipeline import accounting
+from kash_pipeline.accounting import BuildResult
+from kash_pipeline.pos import control
+from kash_pipeline.reference.store import Dated
+from kash_pipeline.schemas.columns import conform
+from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
+from kash_pipeline.schemas.facts import DAILY, Facts
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.lake import Lake
+
+BUILT = {"entries": ENTRIES, "entry_lines": ENTRY_LINES, "held": HELD, "notices": NOTICES}
+"""Frames of a build by name, with their schemas."""
+
+# What earlier days leave behind follows from these columns alone; the others stay on disk.
+_CARRIED = {
+    "orders": ("order_id", "number", "register_id", "business_day", "customer_id", "total_cents"),
+    "payments": tuple(DAILY["payments"].columns),
+    "closings": tuple(DAILY["closings"].columns),
+    "closing_counts": tuple(DAILY["closing_counts"].columns),
+    "cash_movements": tuple(DAILY["cash_movements"].columns),
+}
+
+_NEEDED = ("payment_methods", "registers")
+"""Reference data that every till has; entries built without it would hold every day, for the wrong reason."""
+
+NUMBERED_NEARBY = 35
+"""Days around a window whose orders' numbers are looked at: that of a back-dated order stands among later ones."""
+
+
+class Builder:
+    """Builds stretches of days one after the other, from `first` on; nothing is written.
+
+    With `missing="skip"` days that were never read are as days without sales. Raises LakeError when the till's
+    reference data was never read.
+    """
+
+    def __init__(self, engine: sa.Engine, lake: Lake, shop: ShopFile, first: date, *, missing: str = "raise") -> None:
+        for name in _NEEDED:
+            lake.read_reference(name)
+        self._lake = lake
+        self._shop = shop
+        self._missing = missing
+        self._dated = Dated(engine, shop)
+        self._carry = accounting.carry_before(self._dated.on(self._earlier(first), first), shop, first)
+
+    def build(self, days: Sequence[date]) -> tuple[Facts, BuildResult]:
+        """The facts of `days` (in order, after those built before) and what the books say of them.
+
+        Each day is built with the reference data that held on it: a renaming in mid-month leaves the days before it as
+        they were.
+        """
+        read = self._lake.read_facts(days[0], days[-1], categories=True, missing=self._missing)
+        pieces: list[dict[str, pd.DataFrame]] = []
+        facts = read
+        for window in self._dated.windows(days):
+            facts = self._dated.on(read, window[0])
+            built = accounting.build(facts, self._shop, first=window[0], last=window[-1], carry=self._carry)
+            self._carry = built.carry
+            frames = {name: getattr(built, name) for name in BUILT}
+            pieces.append(control.withhold(frames, self._held_by_the_till(facts, window)))
+        whole = {
+            name: pieces[0][name]
+            if len(pieces) == 1
+            else conform(pd.concat([piece[name] for piece in pieces], ignore_index=True), schema)
+            for name, schema in BUILT.items()
+        }
+        return facts, replace(built, **whole)
+
+    def _held_by_the_till(self, facts: Facts, days: Sequence[date]) -> pd.DataFrame:
+        """Register-days whose orders differ from the till's daily report, or lack a number of its sequence."""
+        first, last = days[0], days[-1]
+
+        def within(frame: pd.DataFrame) -> pd.DataFrame:
+            return frame[frame["business_day"].between(pd.Timestamp(first), pd.Timestamp(last))]
+
+        orders = within(facts.orders)
+        report = self._lake.read_days("control_totals", first, last, missing="skip")
+        held = control.held_by_report(
+            orders,
+            facts.order_vat[facts.order_vat["order_id"].isin(orders["order_id"])],
+            within(facts.payments),
+            facts.payment_methods,
+            facts.registers,
+            report,
+        )
+        if self._shop.source.kind == "kash_api" and self._shop.source.number_gaps == "hold":
+            begin, end = (
+                date.fromordinal(day.toordinal() + step)
+                for day, step in ((first, -NUMBERED_NEARBY), (last, NUMBERED_NEARBY))
+            )
+            columns = ("number", "business_day", "register_id")
+            numbered = self._lake.read_days("orders", begin, end, columns, missing="skip")
+            held = pd.concat([held, control.held_by_numbers(numbered, first, last)], ignore_index=True)
+        return held
+
+    def _earlier(self, first: date) -> Facts:
+        """Facts of the days before `first`, in the columns that a carry follows from."""
+        before = [day for day in self._lake.days("orders") if day < first]
+        if not before:
+            return Facts()
+        last = date.fromordinal(first.toordinal() - 1)
+        tables = {
+            name: self._lake.read_days(name, before[0], last, columns, categories=True, missing="skip")
+            for name, columns in _CARRIED.items()
+        }
+        return Facts(**tables, payment_methods=self._lake.read_reference("payment_methods"))
