@@ -11,7 +11,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-MODULES = ("engine", "backfill", "loading", "publishing")
+MODULES = ("engine", "backfill", "loading", "publishing", "extraction")
 
 
 def main() -> int:
