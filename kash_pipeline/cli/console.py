@@ -5,8 +5,8 @@ Only the form of output belongs here; what is printed is the business of each co
 
 from rich.console import Console
 
-WIDTH = 128
-"""Columns when the output is no terminal (a log, CI): the widest table, three readings of three amounts, fits."""
+WIDTH = 120
+"""Columns when the output is no terminal (a log, CI): the widest table, that of the days, fits."""
 
 
 def console() -> Console:

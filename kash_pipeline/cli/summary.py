@@ -211,16 +211,16 @@ def print_sums(console: Console, summary: Summary) -> None:
     readings = [name for name in ("till", "entries", "ledger") if f"{name}_net_cents" in summary.rates]
     table = _table("Sums per VAT rate")
     table.add_column("rate", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for reading in readings:
-        for kind in ("gross", "net", "VAT"):
-            table.add_column(f"{reading}\n{kind}", justify="right", no_wrap=True)
+        table.add_column(reading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in summary.rates.to_dict("records"):
-        cells = []
-        for reading in readings:
-            net, vat = row[f"{reading}_net_cents"], row[f"{reading}_vat_cents"]
-            cells += [euros(net + vat), euros(net), euros(vat)]
-        table.add_row(f"{bp_to_rate(row['vat_rate_bp'])} %", *cells, _mark(row["agree"]))
+        sums = [(row[f"{reading}_net_cents"], row[f"{reading}_vat_cents"]) for reading in readings]
+        rate = f"{bp_to_rate(row['vat_rate_bp'])} %"
+        table.add_row(rate, "gross", *(euros(net + vat) for net, vat in sums), _mark(row["agree"]))
+        table.add_row("", "net", *(euros(net) for net, _ in sums))
+        table.add_row("", "VAT", *(euros(vat) for _, vat in sums), end_section=True)
     console.print(table)
     table = _table("Takings per payment method")
     table.add_column("method")
