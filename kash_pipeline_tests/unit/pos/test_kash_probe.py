@@ -37,8 +37,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shop_file(bakery: Dataset, till: Till, folder: Path, *lines: str) -> Path:
-    """The bakery's shop file at this till, with further lines in [source]."""
+    """The bakery's shop file at this till as before any probe, with further lines in [source]."""
     text = bakery.shop_path.read_text().replace("http://127.0.0.1:8711/workers", till.url)
+    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("control_totals"))
     added = "".join(f"{line}\n" for line in lines)
     path = folder / f"shop{len(lines)}.toml"
     path.write_text(text.replace('kind = "kash_api"\n', f'kind = "kash_api"\n{added}'))
