@@ -23,7 +23,7 @@ from kash_pipeline.accounting.closings import (
     z_notices,
 )
 from kash_pipeline.accounting.codes import Codes, instants
-from kash_pipeline.accounting.duplicates import hold_duplicates
+from kash_pipeline.accounting.duplicates import hold_duplicates, in_fixed_order
 from kash_pipeline.accounting.entries import Assembly, assemble
 from kash_pipeline.accounting.payments import method_targets, payment_postings
 from kash_pipeline.accounting.postings import RANK_CUSTOMER, RANK_PAID, RANK_TAKINGS, Remarks, Targets
@@ -70,6 +70,7 @@ def build(
     A register-day that cannot be built writes no entry and is listed in `held`, one row per reason. Raises
     OrphanRows when a line, a VAT row or a count belongs to no order or closing at all.
     """
+    facts = in_fixed_order(facts)
     span = day_range(facts)
     if span is None and (first is None or last is None):
         return BuildResult(empty(ENTRIES), empty(ENTRY_LINES), empty(HELD), empty(NOTICES), carry or Carry())
@@ -132,7 +133,7 @@ def carry_before(facts: Facts, shop: ShopFile, day: date) -> Carry:
 
     Needs orders, payments, closings, cash_movements and payment_methods of these days; lines are not looked at.
     """
-    return _carry_at(facts, shop, to_number(day))
+    return _carry_at(in_fixed_order(facts), shop, to_number(day))
 
 
 def trial_balance(entry_lines: pd.DataFrame) -> pd.DataFrame:

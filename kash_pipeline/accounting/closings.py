@@ -529,7 +529,9 @@ def z_notices(window: Window, calendar: Calendar, chain: Chain, remarks: Remarks
     takings = add_into(window.groups, order_group[at_counter], orders.total[inside[at_counter]])
     if len(orders):
         order = payments.order[taken_rows]
-        waits_for_closing[payment_group[(order >= 0) & (orders.customer[order] < 0)]] = True
+        # A payment of an order already settled is held as unknown; it must not be known here, or windows would differ.
+        placed = (order >= 0) & ~payments.unknown[taken_rows]
+        waits_for_closing[payment_group[placed & (orders.customer[order] < 0)]] = True
 
     z_of_group: dict[int, int | None] = {}
     for (_, item), group in zip(chain, calendar.group.tolist(), strict=True):

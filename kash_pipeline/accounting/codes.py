@@ -109,9 +109,14 @@ class Finder:
             self._row[codes[::-1]] = rows[::-1]
             self._row[-1] = -1
         else:
-            # Rows are their own dictionary; where an id is repeated, Arrow finds the first.
+            # Rows are their own dictionary; a repeated id means its first row.
             self._values = _text(ids)
             self._row = np.append(rows, -1)
+            if len(repeated_rows(ids)):
+                codes, values = dictionary(ids)
+                first = np.full(len(values) + 1, -1, np.int64)
+                first[codes[::-1]] = rows[::-1]
+                self._row[:-1] = first[codes]
 
     def rows(self, ids: pd.Series) -> Codes:
         """Row of each id; -1 for null and for an id that is not there."""

@@ -3,12 +3,26 @@
 Only ids of facts with a business day. Two lines of one order that say the same are no duplicates: a till prints them.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from kash_pipeline.accounting.codes import Codes, Finder, repeated_rows
 from kash_pipeline.accounting.postings import Remarks
 from kash_pipeline.accounting.window import Mask, Window
+from kash_pipeline.schemas.facts import Facts
+
+
+def in_fixed_order(facts: Facts) -> Facts:
+    """The facts with rows sorted where an id is repeated: which of them counts must not depend on their order."""
+    fixed = {}
+    for table, column in (("orders", "order_id"), ("closings", "closing_id")):
+        frame = getattr(facts, table)
+        if len(repeated_rows(frame[column])):
+            text = frame.astype("str").fillna("")
+            fixed[table] = frame.iloc[text.sort_values(list(text.columns)).index.to_numpy()].reset_index(drop=True)
+    return replace(facts, **fixed) if fixed else facts
 
 
 def hold_duplicates(window: Window, remarks: Remarks) -> None:
@@ -18,7 +32,9 @@ def hold_duplicates(window: Window, remarks: Remarks) -> None:
     facts = window.facts
     orders, payments = window.orders, window.payments
     own = len(facts.orders)
-    _hold(window, remarks, "orders", "order_id", "order", orders.day[:own], orders.register[:own], orders.inside[:own])
+    day = orders.day[:own]
+    in_range = (day >= window.first) & (day <= window.last)
+    _hold(window, remarks, "orders", "order_id", "order", day, orders.register[:own], in_range)
     _hold(window, remarks, "payments", "payment_id", "payment", payments.day, payments.register, payments.inside)
     closing = (window.closing_day, window.closing_register, window.is_inside_closing)
     _hold(window, remarks, "closings", "closing_id", "closing", *closing)

@@ -450,7 +450,8 @@ def _as_rounded(lines: _Lines, numbers: list[int], far: Mask, given: Cents, know
     of_line = vat_rules.computed_per_line(lines.total[chosen], lines.rate[chosen], tax_included=included)
     per_line = add_into(len(far), lines.order[chosen], of_line)
     low, high = np.minimum(known.min(axis=0), per_line), np.maximum(known.max(axis=0), per_line)
-    return (given >= low - vat_rules.CENT) & (given <= high + vat_rules.CENT)
+    fits: Mask = (given >= low - vat_rules.CENT) & (given <= high + vat_rules.CENT)
+    return fits
 
 
 def _explain_rest(

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kash_pipeline.accounting.carry import OPEN_ORDERS, OPEN_PAYMENTS, Carry
-from kash_pipeline.accounting.codes import Codes, Finder, Names, day_numbers, shared_codes
+from kash_pipeline.accounting.codes import Codes, Finder, Names, day_numbers, repeated_rows, shared_codes
 from kash_pipeline.accounting.money import Cents, add_into
 from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.schemas.facts import Facts
@@ -208,6 +208,8 @@ def open_window(facts: Facts, carry: Carry, first: int, last: int) -> Window:
         inside=_within(order_day, first, last),
         carried=len(carry.orders),
     )
+    # Of rows with one id only the first is an order; the others hold their day (duplicates.py) and open nothing.
+    everything.inside[repeated_rows(orders["order_id"])] = False
     everything.inside = np.concatenate([everything.inside, np.zeros(len(carry.orders), np.bool_)])
 
     def find(ids: pd.Series) -> Codes:
@@ -237,7 +239,7 @@ def open_window(facts: Facts, carry: Carry, first: int, last: int) -> Window:
     movement_day = day_numbers(movements["business_day"])
     days = _distinct(
         [
-            order_day[everything.inside[: len(orders)]],
+            order_day[_within(order_day, first, last)],
             payment_day[inside],
             closing_day[_within(closing_day, first, last)],
             movement_day[_within(movement_day, first, last)],

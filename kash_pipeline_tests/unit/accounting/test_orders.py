@@ -298,3 +298,15 @@ def test_duplicate_order_ids_hold_their_days() -> None:
     result = build(whole, shop())
     assert "duplicate_order" in set(result.held["reason"])
     assert set(result.held["register_id"]) == {"C1"}
+
+
+def test_an_order_id_used_on_two_days_holds_both() -> None:
+    whole = facts(
+        orders=[order("T1", 1055), order("T1", 2110, business_day="2026-03-20", register_id="C2")],
+        order_lines=[line("T1", 1055)],
+    )
+    held = build(whole, shop()).held
+    assert [(row.register_id, f"{row.business_day:%d}", row.reason) for row in held.itertuples()] == [
+        ("C1", "14", "duplicate_order"),
+        ("C2", "20", "duplicate_order"),
+    ]

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from kash_pipeline.accounting import build
-from kash_pipeline_tests.unit.accounting.books import amounts, closing, facts, line, order, pay, shop, text_of
+from kash_pipeline_tests.unit.accounting.books import amounts, chart, closing, facts, line, order, pay, shop, text_of
 
 TICKET = {"orders": [order("T1", 1055)], "order_lines": [line("T1", 1055)]}
 NAMED = {"orders": [order("T1", 1055, customer_id="M1")], "order_lines": [line("T1", 1055)]}
@@ -93,6 +93,16 @@ def test_meal_vouchers_and_gift_vouchers_have_their_accounts() -> None:
     assert paid(TICKET, pay("P1", "T1", "TR", 900), pay("P2", "T1", "BON", 155)) == [
         ("419100", 155), ("511700", 900), ("580200", -1055),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["cheque", "holiday_voucher", "loyalty", "transfer", "other"])
+def test_every_kind_of_method_goes_where_the_chart_says(kind: str) -> None:
+    """Loyalty points and holiday vouchers are methods like any other: the shop file names their account."""
+    section = chart(methods={kind: "511999"}) if kind != "other" else chart(methods_by_id={"X": "511999"})
+    methods = [{"method_id": "X", "name": "Moyen", "kind": kind}]
+    whole = facts(**TICKET, payments=[pay("P1", "T1", "X", 1055)], payment_methods=methods)
+    result = build(whole, shop(chart=[section]))
+    assert amounts(result, "payment") == [("511999", 1055), ("580200", -1055)]
 
 
 def test_a_payment_lands_on_its_own_day_and_register() -> None:

@@ -81,6 +81,8 @@ def tills(draw: st.DrawFn, *, days: int = 4, odd: bool = True, vat: str = "none"
                 (abs(net) * rate * 2 + 10_000) // 20_000 * (1 if net >= 0 else -1) for (_, rate), net in net_of.items()
             )
         orders.append(order(name, total, business_day=day_text(day), register_id=register, customer_id=customer))
+        if odd and draw(st.integers(0, 19)) == 0:
+            orders.append({**orders[-1], "total_cents": total + 100})
         method, other = draw(st.sampled_from(MONEY)), draw(st.sampled_from(MONEY))
         way = draw(st.sampled_from(("whole",) * 4 + ("two", "late", "part", "none", "early", "change", "elsewhere")))
         if way == "whole":
