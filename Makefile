@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= bakery
 ROUNDS ?= 1000
-WORKERS ?= 2
+WORKERS ?= 3
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PYTHONUNBUFFERED = 1
 
@@ -48,7 +48,7 @@ ui: $(VENV)/.runtime
 	$(BIN)/kash-pipeline ui --data "$(DATA)"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-thousands: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=thousands $(BIN)/python -m pytest -n $(WORKERS) kash_pipeline_tests/unit/accounting

@@ -17,7 +17,7 @@ from kash_pipeline_tests.sandboxes import (  # noqa: F401 - fixtures
 )
 
 # CI profile: at least 500 examples for money; deadlines measure the machine, not the code.
-settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), max_examples=500)
 settings.register_profile("thousands", parent=settings.get_profile("default"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

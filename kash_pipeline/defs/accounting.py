@@ -31,6 +31,7 @@ from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.reference.building import BUILT, Builder
 from kash_pipeline.reference.release import by_reason
+from kash_pipeline.schemas.columns import business_day_of
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
 from kash_pipeline.schemas.facts import Facts
 from kash_pipeline.settings import ShopFile, bp_to_rate
@@ -218,10 +219,8 @@ class Proof:
         accounts = {account for period in self.shop.chart for account in (period.takings_to_come, period.takings_paid)}
         lines = built.entry_lines
         lines = lines[lines["account"].astype("str").isin(accounts) & lines["customer_id"].isna()]
-        day_of = built.entries.set_index(built.entries["entry_key"].astype("str"))["business_day"]
-        moved = (
-            (lines["debit_cents"] - lines["credit_cents"]).groupby(lines["entry_key"].astype("str").map(day_of)).sum()
-        )
+        days = business_day_of(lines["entry_key"], built.entries, "entry_key")
+        moved = (lines["debit_cents"] - lines["credit_cents"]).groupby(days).sum()
         open_items = built.notices[built.notices["code"].isin(OPEN_ITEMS)]
         listed = open_items.groupby("business_day")["amount_cents"].sum()
         both = pd.DataFrame({"moved": moved, "listed": listed}).fillna(0).astype("int64")

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from kash_pipeline.schemas.columns import conform, empty
+from kash_pipeline.schemas.columns import business_day_of, conform, empty
 from kash_pipeline.schemas.control import CONTROL_TOTALS
 from kash_pipeline.schemas.entries import HELD
 from kash_pipeline.settings import bp_to_rate
@@ -33,8 +33,7 @@ def till_totals(
 
     Methods are summed by name, as reports do; a method without a name in `payment_methods` goes by its id.
     """
-    day_of = orders.set_index(orders["order_id"].astype("str"))["business_day"]
-    rates = order_vat.assign(business_day=order_vat["order_id"].astype("str").map(day_of))
+    rates = order_vat.assign(business_day=business_day_of(order_vat["order_id"], orders, "order_id"))
     by_rate = rates.groupby(["business_day", "vat_rate_bp"], observed=True)[["net_cents", "vat_cents"]].sum()
     by_rate["gross_cents"] = by_rate["net_cents"] + by_rate["vat_cents"]
     by_rate = by_rate.reset_index()

@@ -20,7 +20,7 @@ import pandas as pd
 from kash_pipeline.pos.errors import FilesError, Problem, SourceRefused
 from kash_pipeline.pos.port import Capabilities, DayOfClosings, DayOfSales, RawDocument
 from kash_pipeline.pos.remote import fetch
-from kash_pipeline.schemas.columns import conform, empty
+from kash_pipeline.schemas.columns import business_day_of, conform, empty
 from kash_pipeline.schemas.facts import FACTS, REFERENCE, Facts
 from kash_pipeline.settings import ShopFile, bp_to_rate, rate_to_bp
 
@@ -133,11 +133,10 @@ class PostingsSource:
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         """Orders by the date of their entry; payments come with their order, those of no order with their own day."""
         facts = self.facts
-        day_of = facts.orders.set_index("order_id")["business_day"]
         parts = {}
         for name in ("orders", "order_lines", "order_vat", "payments"):
             frame = getattr(facts, name)
-            days = frame["order_id"].map(day_of)
+            days = business_day_of(frame["order_id"], facts.orders, "order_id")
             if name == "payments":
                 days = days.fillna(frame["business_day"])
             parts[name] = dict(tuple(frame.groupby(days.dt.date))) if len(frame) else {}

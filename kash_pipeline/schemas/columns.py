@@ -15,6 +15,7 @@ facts.py and entries.py. Kinds and their pandas types:
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pyarrow as arrow
@@ -208,3 +209,14 @@ def empty(schema: pa.DataFrameSchema) -> pd.DataFrame:
         frame = from_arrow(arrow_schema(schema).empty_table(), schema)
         _EMPTY[id(schema)] = (schema, frame)
     return frame.copy()
+
+
+def business_day_of(ids: pd.Series, heads: pd.DataFrame, key: str) -> pd.Series:
+    """Business day of the order, closing or entry that each of `ids` names, NaT where `heads` has none.
+
+    `Series.map` would do, but pandas 3 raises on it when `heads` is empty, as it is in a month without sales.
+    """
+    known = heads[[key, "business_day"]].drop_duplicates(key)
+    at = pd.Index(known[key].astype("str")).get_indexer(pd.Index(ids.astype("str")))
+    days = np.append(known["business_day"].to_numpy(), np.datetime64("NaT")).astype(DAY_DTYPE)
+    return pd.Series(days[at], index=ids.index, dtype=DAY_DTYPE)
