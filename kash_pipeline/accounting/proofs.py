@@ -39,11 +39,13 @@ def not_as_told(entries: pd.DataFrame, entry_lines: pd.DataFrame) -> pd.DataFram
 
 
 def _differences(till: pd.DataFrame, books: pd.DataFrame, keys: list[str], held: pd.DataFrame) -> pd.DataFrame:
-    both = till.merge(books, on=keys, how="outer").fillna({"till_cents": 0, "books_cents": 0})
-    both = both.astype({"till_cents": "int64", "books_cents": "int64"})
-    wait = held[["business_day", "register_id"]].drop_duplicates().assign(held=True)
-    both = both.merge(wait, on=["business_day", "register_id"], how="left")
-    return both[(both["till_cents"] != both["books_cents"]) & both["held"].isna()].drop(columns="held")
+    # Added up, not merged: pandas 3.1 cannot merge two empty frames on text, and months without sales exist.
+    sides = pd.concat([till.assign(books_cents=0), books.assign(till_cents=0)], ignore_index=True)
+    sides = sides.astype({"register_id": "str", "till_cents": "int64", "books_cents": "int64"})
+    both = sides.groupby(keys, as_index=False)[["till_cents", "books_cents"]].sum()
+    waiting = set(zip(held["business_day"], held["register_id"].astype("str"), strict=True))
+    waits = [key in waiting for key in zip(both["business_day"], both["register_id"], strict=True)]
+    return both[(both["till_cents"] != both["books_cents"]) & ~pd.Series(waits, index=both.index, dtype=bool)]
 
 
 def _signed_lines(entries: pd.DataFrame, entry_lines: pd.DataFrame) -> pd.DataFrame:

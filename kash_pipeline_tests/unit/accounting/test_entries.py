@@ -226,3 +226,19 @@ def test_a_ticket_discount_is_spread_as_in_the_worked_example() -> None:
 
 def test_no_refund_line_is_netted_in_the_sale_of_the_day() -> None:
     assert ("701100", 368) in amounts(build(worked_day(), shop()), "sale")
+
+
+def test_days_without_a_single_fact_give_no_entry_and_every_proof_holds() -> None:
+    """A year's backfill starts before the shop's first sale; pandas 3 fails on merges and look-ups of empty tables."""
+    nothing = Facts()
+    built = build(nothing, shop(), first=date(2026, 1, 1), last=date(2026, 1, 31))
+    assert built.entries.empty
+    assert built.held.empty
+    for found in (
+        proofs.takings(nothing, built.entries, built.entry_lines, built.held),
+        proofs.sales(nothing, built.entries, built.entry_lines, built.held),
+        proofs.unbalanced(built.entry_lines),
+        proofs.two_sided(built.entry_lines),
+        proofs.not_as_told(built.entries, built.entry_lines),
+    ):
+        assert found.empty
