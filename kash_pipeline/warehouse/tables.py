@@ -55,6 +55,20 @@ ENTRIES = sa.Table(
     sa.Index(None, "shop_id", "business_day"),
 )
 
+CARRIED = sa.Table(
+    "carried",
+    METADATA,
+    _shop(),
+    sa.Column("business_day", sa.Date, nullable=False),
+    sa.Column(
+        "digest",
+        sa.Text,
+        nullable=False,
+        comment="Of the carry (accounting/carry.py) with which this day and those after it agree.",
+    ),
+    sa.PrimaryKeyConstraint("shop_id", "business_day"),
+)
+
 # No foreign key and no primary key: checked row by row they cost as much as the COPY again and twice that (131,000
 # lines: 6 times a bare COPY with a key, 3 with this index alone, see bench/loading.py). windows.replace_entries, the
 # only writer, refuses a line without entry and a line that comes twice, and replaces both tables in one transaction.
