@@ -6,7 +6,9 @@ need no Dagster never import it, so `kash-pipeline build` starts in about a seco
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -33,10 +35,14 @@ COMMANDS = {
 }
 
 
-class WrongUsage(click.UsageError):
-    """A command typed wrongly. Click's own exit code for it is 2, which here means "some days are held"."""
-
-    exit_code = 1
+@contextmanager
+def _usage_errors_exit_1() -> Iterator[None]:
+    """Click's exit code for a command typed wrongly is 2, which here means "some days are held"."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.exit_code = 1  # type: ignore[misc]
+        raise
 
 
 class _Lazy(click.Group):
@@ -50,11 +56,13 @@ class _Lazy(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        with _usage_errors_exit_1():
+            return super().make_context(*arguments, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _usage_errors_exit_1():
             return super().invoke(ctx)
-        except click.UsageError as error:
-            raise WrongUsage(error.format_message(), error.ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -69,6 +77,9 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors meant for the user become two lines on standard error and exit code 1.
+
+    Exit codes of every command: 0 all is done, 1 it could not work (a command typed wrongly too), 2 it worked and
+    something waits for a person.
 
     `arguments` are those of the process when left out.
     """
