@@ -9,7 +9,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stderr
 from datetime import date
 from pathlib import Path
@@ -71,9 +71,9 @@ class ParquetTill(Source):
                 frame["business_day"] = (frame["business_day"] - EARLIER).astype(DAY_DTYPE)
         return facts
 
-    def reference(self) -> dict[str, pd.DataFrame]:
+    def reference(self, tables: Collection[str] = tuple(REFERENCE)) -> dict[str, pd.DataFrame]:
         facts = self._month(1, "orders")
-        return {name: getattr(facts, name) for name in REFERENCE}
+        return {name: getattr(facts, name) for name in REFERENCE if name in tables}
 
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         facts = self._month(first.month, "orders", "order_lines", "payments")

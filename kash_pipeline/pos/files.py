@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -581,8 +581,8 @@ class FilesSource:
         till_vat = len(facts.order_vat) > 0 or bool(facts.order_lines["vat_cents"].notna().any())
         return Capabilities("files", True, True, True, till_vat, True)
 
-    def reference(self) -> dict[str, pd.DataFrame]:
-        return {name: frame for name, frame in self._facts.tables().items() if name in REFERENCE}
+    def reference(self, tables: Collection[str] = tuple(REFERENCE)) -> dict[str, pd.DataFrame]:
+        return {name: frame for name, frame in self._facts.tables().items() if name in REFERENCE and name in tables}
 
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         facts = self._facts

@@ -4,7 +4,7 @@ Only the shape of the port belongs here. How one till is asked and how its answe
 (files.py, kash_api.py, ...); which adapter a shop uses is decided by `pos.open_source`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
@@ -21,6 +21,7 @@ from kash_pipeline.schemas.facts import (
     ORDER_VAT,
     ORDERS,
     PAYMENTS,
+    REFERENCE,
 )
 
 
@@ -105,8 +106,8 @@ class Source(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def reference(self) -> dict[str, pd.DataFrame]:
-        """Reference tables by name (`schemas.facts.REFERENCE`), as they stand now: all six, some empty."""
+    def reference(self, tables: Collection[str] = tuple(REFERENCE)) -> dict[str, pd.DataFrame]:
+        """Reference tables by name (`schemas.facts.REFERENCE`), as they stand now, some empty: those named, or all."""
         ...
 
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:

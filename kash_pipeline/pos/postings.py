@@ -9,7 +9,7 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -126,9 +126,9 @@ class PostingsSource:
             raise FilesError(place, problems)
         return facts_of(postings, self._shop, place)
 
-    def reference(self) -> dict[str, pd.DataFrame]:
+    def reference(self, tables: Collection[str] = tuple(REFERENCE)) -> dict[str, pd.DataFrame]:
         """Methods, rates, registers (journals), departments (sales accounts) and customers that the entries name."""
-        return {name: frame for name, frame in self.facts.tables().items() if name in REFERENCE}
+        return {name: frame for name, frame in self.facts.tables().items() if name in REFERENCE and name in tables}
 
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         """Orders by the date of their entry; payments come with their order, those of no order with their own day."""

@@ -3,7 +3,7 @@
 Only making and serving facts belongs here; what the tests expect of them stands in the tests.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -116,12 +116,14 @@ def with_method(facts: Facts, day: date, register: str, method: str) -> Facts:
 
 @dataclass
 class MemoryTill(Source):
-    """Serves `facts`; days in `unreachable` raise. `asked` records the windows of sales asked for."""
+    """Serves `facts`; days in `unreachable` raise. `asked` records the windows of sales asked for, `listed` the
+    reference tables."""
 
     facts: Facts
     tells_closings: bool = True
     unreachable: set[date] = field(default_factory=set)
     asked: list[tuple[date, date]] = field(default_factory=list)
+    listed: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -134,8 +136,9 @@ class MemoryTill(Source):
             customers=True,
         )
 
-    def reference(self) -> dict[str, pd.DataFrame]:
-        return {name: getattr(self.facts, name) for name in REFERENCE}
+    def reference(self, tables: Collection[str] = tuple(REFERENCE)) -> dict[str, pd.DataFrame]:
+        self.listed.append(tuple(tables))
+        return {name: getattr(self.facts, name) for name in REFERENCE if name in tables}
 
     def sales(self, first: date, last: date) -> Iterator[DayOfSales]:
         self.asked.append((first, last))

@@ -8,7 +8,7 @@ documented call reads them.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import orjson
 import pandas as pd
+import pandera.pandas as pandera
 
 from kash_pipeline.pos import control
 from kash_pipeline.pos.errors import SourceChanged, SourceRefused
@@ -117,25 +118,26 @@ class KashApiSource:
         """Fields and codes met so far that mapping.py does not declare, by call; they are in the raw answers only."""
         return {call: sorted(names) for call, names in sorted(self._drift.unknown.items())}
 
-    def reference(self) -> dict[str, pd.DataFrame]:
-        """The six reference tables as they stand now."""
+    def reference(self, tables: Collection[str] = tuple(facts.REFERENCE)) -> dict[str, pd.DataFrame]:
+        """Reference tables as they stand now: one request each."""
         drift, form = self._drift, self._form
-        tables = {
-            "payment_methods": mapping.payment_methods(self._list(mapping.PAYMENT_MODE), drift, form),
-            "vat_rates": mapping.vat_rates(self._list(mapping.VAT), drift, form),
-            "registers": mapping.plain(self._list(mapping.CASHBOX), mapping.CASHBOX, facts.REGISTERS, drift, form),
-            "departments": mapping.plain(
-                self._list(mapping.DEPARTMENT), mapping.DEPARTMENT, facts.DEPARTMENTS, drift, form
-            ),
-            "department_groups": mapping.plain(
-                self._list(mapping.DEPARTMENT_GROUP), mapping.DEPARTMENT_GROUP, facts.DEPARTMENT_GROUPS, drift, form
-            ),
-            "customers": mapping.customers(self._list(mapping.CLIENT), drift, form),
+
+        def plain(shape: mapping.Shape, schema: pandera.DataFrameSchema) -> pd.DataFrame:
+            return mapping.plain(self._list(shape), shape, schema, drift, form)
+
+        read: dict[str, Callable[[], pd.DataFrame]] = {
+            "payment_methods": lambda: mapping.payment_methods(self._list(mapping.PAYMENT_MODE), drift, form),
+            "vat_rates": lambda: mapping.vat_rates(self._list(mapping.VAT), drift, form),
+            "registers": lambda: plain(mapping.CASHBOX, facts.REGISTERS),
+            "departments": lambda: plain(mapping.DEPARTMENT, facts.DEPARTMENTS),
+            "department_groups": lambda: plain(mapping.DEPARTMENT_GROUP, facts.DEPARTMENT_GROUPS),
+            "customers": lambda: mapping.customers(self._list(mapping.CLIENT), drift, form),
         }
-        for name, frame in tables.items():
+        found = {name: make() for name, make in read.items() if name in tables}
+        for name, frame in found.items():
             (key,) = (facts.REFERENCE[name].metadata or {})["unique"]
             _unique(frame, key, name)
-        return tables
+        return found
 
     def _list(self, shape: mapping.Shape) -> Any:
         return self._form.dialect.unwrap(shape.call, self._client.read(shape.call, {"format": "json"}))
