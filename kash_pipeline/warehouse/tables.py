@@ -261,6 +261,18 @@ PENNYLANE_LETTERED = sa.Table(
     sa.PrimaryKeyConstraint("shop_id", "company_id", "line_id"),
 )
 
+# Files cannot be listed: an id that is not kept is lost, and its upload is made again.
+PENNYLANE_FILES = sa.Table(
+    "pennylane_files",
+    METADATA,
+    *_company(),
+    sa.Column("key", _KEY, nullable=False, comment="Piece number of the entry it is for."),
+    sa.Column("sha256", sa.Text, nullable=False, comment="Of the file's bytes."),
+    sa.Column("id", sa.BigInteger, nullable=False),
+    _seen(),
+    sa.PrimaryKeyConstraint("shop_id", "company_id", "key", "sha256"),
+)
+
 # --- reference data over time --------------------------------------------------------------------------------------
 
 # One row per version of a record: what it was from `valid_from` to the day before `valid_to`. Rows are closed, never
