@@ -1,9 +1,9 @@
-"""What was read of each order before: the hash of its entry in the list, and the order whole, one file per day.
+"""What was read before: each order whole with the hash of its entry in the list, and what a day's reports were kept of.
 
-Only keeping it belongs here; when an order is asked for again is source.py. It is no evidence (the raw answers in the
-lake are) and no fact: deleting it costs one getOrder.php per order, nothing else.
+Only keeping it belongs here; when an order or a report is asked for again is source.py. It is no evidence (the raw
+answers in the lake are) and no fact: deleting it costs one request per order and report, nothing else.
 
-    <url>/<shop>/memory/orders/<business day>.json.gz
+    <url>/<shop>/memory/orders/<business day>.json.gz     <url>/<shop>/memory/reports/<business day>
 """
 
 import gzip
@@ -32,14 +32,28 @@ class Memory(Protocol):
 
     def save(self, day: date, orders: Mapping[str, Known]) -> None: ...
 
+    def reported(self, day: date) -> str | None:
+        """What `note_report` was given for the day; None when its reports were never kept."""
+        ...
+
+    def note_report(self, day: date, of: str) -> None:
+        """The day's reports were kept while the day was `of` this content."""
+        ...
+
 
 class NoMemory:
-    """Every order is read anew."""
+    """Every order and report is read anew."""
 
     def load(self, day: date) -> Mapping[str, Known]:
         return {}
 
     def save(self, day: date, orders: Mapping[str, Known]) -> None:
+        pass
+
+    def reported(self, day: date) -> str | None:
+        return None
+
+    def note_report(self, day: date, of: str) -> None:
         pass
 
 
@@ -48,7 +62,7 @@ class FileMemory:
 
     def __init__(self, url: str, shop_id: str) -> None:
         self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        self._root = f"{root.rstrip('/')}/{shop_id}/memory/orders"
+        self._root = f"{root.rstrip('/')}/{shop_id}/memory"
 
     def load(self, day: date) -> Mapping[str, Known]:
         try:
@@ -65,10 +79,25 @@ class FileMemory:
             compresslevel=3,
             mtime=0,
         )
-        self._fs.makedirs(self._root, exist_ok=True)
-        beside = f"{self._path(day)}.{uuid.uuid4().hex}.part"
+        self._write(self._path(day), content)
+
+    def reported(self, day: date) -> str | None:
+        try:
+            return str(self._fs.cat_file(self._report(day)).decode())
+        except (OSError, ValueError):  # asking again mends it
+            return None
+
+    def note_report(self, day: date, of: str) -> None:
+        self._write(self._report(day), of.encode())
+
+    def _write(self, path: str, content: bytes) -> None:
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        beside = f"{path}.{uuid.uuid4().hex}.part"
         self._fs.pipe_file(beside, content)
-        self._fs.mv(beside, self._path(day))
+        self._fs.mv(beside, path)
 
     def _path(self, day: date) -> str:
-        return f"{self._root}/{day.isoformat()}.json.gz"
+        return f"{self._root}/orders/{day.isoformat()}.json.gz"
+
+    def _report(self, day: date) -> str:
+        return f"{self._root}/reports/{day.isoformat()}"

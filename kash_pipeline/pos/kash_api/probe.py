@@ -108,9 +108,9 @@ class _Probe:
         if dialect is not None:
             self._diagnose_lists(lists, dialect)
             self._orders_in(orders, dialect)
-        std = self._ask(report.CALL, {**self._date(), "formatExport": "Std"})
+        std = self._ask(report.CALL, report.asked(self.day, "Std"))
         for form in ("CSV", "PDF"):
-            self._ask(report.CALL, {**self._date(), "formatExport": form})
+            self._ask(report.CALL, report.asked(self.day, form))
         if dialect is not None and found.time_rule is not None:
             self._totals(lists, orders, std, dialect)
         self._settings()
@@ -143,9 +143,6 @@ class _Probe:
 
     def _start(self, day: date) -> datetime:
         return day_start(day, self.shop.zone, self.shop.shop.day_starts_at)
-
-    def _date(self) -> dict[str, str]:
-        return {"d": str(self.day.day), "m": str(self.day.month), "y": str(self.day.year)}
 
     # --- how it writes -----------------------------------------------------------------------------------------------
 

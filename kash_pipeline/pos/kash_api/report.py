@@ -55,6 +55,11 @@ class _Tables(HTMLParser):
             self._open[-1][-1][-1] += data
 
 
+def asked(day: date, form: str) -> dict[str, str]:
+    """Parameters of the report of one day: all three parts of the date, for what fewer mean is contradictory."""
+    return {"d": str(day.day), "m": str(day.month), "y": str(day.year), "formatExport": form}
+
+
 def control_totals(
     body: bytes, day: date, *, headings: Mapping[str, str] | None = None, decimal: str = "."
 ) -> pd.DataFrame:

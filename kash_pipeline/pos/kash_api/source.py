@@ -8,7 +8,7 @@ documented call reads them.
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
@@ -29,7 +29,8 @@ from kash_pipeline.pos.kash_api.dialects import ENGLISH, Dialect
 from kash_pipeline.pos.kash_api.memory import Known, Memory, NoMemory
 from kash_pipeline.pos.port import Capabilities, DayOfClosings, DayOfSales
 from kash_pipeline.schemas import facts
-from kash_pipeline.schemas.columns import conform
+from kash_pipeline.schemas.columns import conform, to_arrow
+from kash_pipeline.warehouse.lake import FILED, content_digest
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +68,11 @@ class KashApiSource:
     dialect           how the answers are written (dialects.py)
     time_rule         utc: bounds and instants carry their offset; local: both are on the shop's clock
     detail            the list has no lines: one getOrder.php per new or changed order, `parallel` at once
-    memory            what was read of each order before
+    memory            what was read of each order before, and what reports were kept of
     control_totals    each day's report is read too (`DayOfSales.control`)
-    evidence          further forms of the report (CSV, PDF) to be kept with it
+    evidence          further forms of the report (CSV, PDF) to be kept: asked for when the day's orders, payments or
+                      totals are other than at the last time, and once more when the day is over
+    now               the time, passed in
     """
 
     def __init__(
@@ -88,7 +91,9 @@ class KashApiSource:
         memory: Memory | None = None,
         control_totals: bool = False,
         evidence: Sequence[str] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._now = now
         self._client, self._window_days, self._closings_script = client, window_days, closings_script
         self._pushed_closings = pushed_closings
         self._clock = mapping.Clock(zone, day_starts_at)
@@ -151,6 +156,8 @@ class KashApiSource:
             _within(frames["orders"], "order_id", begin, end, "getOrders.php")
             _unique(frames["payments"], "payment_id", "getOrders.php")
             for day, parts in _by_day(frames, "orders", "order_id", begin, end):
+                if self._evidence:
+                    self._keep_evidence(day, {**parts, "control_totals": reports.get(day)})
                 yield DayOfSales(day=day, **parts, control=reports.get(day))
 
     def _whole(self, begin: date, end: date) -> Frames:
@@ -253,13 +260,28 @@ class KashApiSource:
         return self._form.dialect.unwrap("getOrder.php", body)
 
     def _report(self, day: date) -> pd.DataFrame:
-        asked = {"d": str(day.day), "m": str(day.month), "y": str(day.year)}
-        body = self._client.document(report.CALL, {**asked, "formatExport": "Std"}, day=day, begins=b"<")
-        for form in self._evidence:
-            begins = b"%PDF" if form == "PDF" else b""
-            self._client.document(report.CALL, {**asked, "formatExport": form}, day=day, begins=begins)
+        body = self._client.document(report.CALL, report.asked(day, "Std"), day=day, begins=b"<")
         dialect = self._form.dialect
         return report.control_totals(body, day, headings=dialect.headings, decimal=dialect.decimal)
+
+    def _keep_evidence(self, day: date, parts: Mapping[str, pd.DataFrame | None]) -> None:
+        """The further forms of a day's report, unless they were kept of these very facts and totals.
+
+        The totals are compared as they were read, not the page: a report prints when it was made. A report is signed
+        once its period is over (documented), so one of the running day is not the last.
+        """
+        over = self._now() >= day_start(next_day(day), self._clock.zone, self._clock.day_starts_at)
+        hasher = hashlib.sha256(repr((sorted(self._evidence), over)).encode())
+        for name, frame in parts.items():
+            if frame is not None:
+                hasher.update(content_digest(to_arrow(frame, FILED[name])).encode())
+        of = hasher.hexdigest()
+        if self._memory.reported(day) == of:
+            return
+        for form in self._evidence:
+            begins = b"%PDF" if form == "PDF" else b""
+            self._client.document(report.CALL, report.asked(day, form), day=day, begins=begins)
+        self._memory.note_report(day, of)
 
     def closings(self, first: date, last: date) -> Iterator[DayOfClosings]:
         """Closings and cash movements by the time they were made.

@@ -87,16 +87,23 @@ def kash_till(
 
 
 class DictMemory:
-    """A memory of orders that lasts as long as the test."""
+    """A memory of orders and reports that lasts as long as the test."""
 
     def __init__(self) -> None:
         self.days: dict[date, dict[str, Known]] = {}
+        self.reports: dict[date, str] = {}
 
     def load(self, day: date) -> dict[str, Known]:
         return dict(self.days.get(day, {}))
 
     def save(self, day: date, orders: Any) -> None:
         self.days[day] = dict(orders)
+
+    def reported(self, day: date) -> str | None:
+        return self.reports.get(day)
+
+    def note_report(self, day: date, of: str) -> None:
+        self.reports[day] = of
 
 
 def tables(days: list[DayOfSales]) -> dict[str, pd.DataFrame]:

@@ -1,7 +1,11 @@
 """Orders against the daily report per rate and method, and against the sequence of their numbers."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,13 +13,14 @@ import pytest
 from kash_pipeline.pos import control
 from kash_pipeline.pos.errors import SourceChanged, SourceRefused
 from kash_pipeline.pos.kash_api import report
+from kash_pipeline.pos.kash_api.memory import FileMemory
 from kash_pipeline.sandbox import datasets
 from kash_pipeline.sandbox.datasets import Dataset
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.control import CONTROL_TOTALS
 from kash_pipeline.schemas.entries import HELD
 from kash_pipeline.schemas.facts import Facts
-from kash_pipeline_tests.unit.pos.kash_till import Till, kash_till
+from kash_pipeline_tests.unit.pos.kash_till import DictMemory, Till, kash_till
 
 DAY = date(2026, 3, 14)
 
@@ -174,6 +179,59 @@ def test_the_report_is_kept_as_evidence_in_the_forms_asked_for(till: Till) -> No
     kept = [document for document in till.raw if document.call == "getSales.php"]
     assert [document.body[:5] for document in kept] == [b"<tabl", b"%PDF-", b"date;"]
     assert {document.day for document in kept} == {DAY}
+
+
+def forms_asked(till: Till, memory: DictMemory, **options: Any) -> Counter[tuple[date | None, str]]:
+    """Reports asked for while three days are read: by day and form."""
+    till.raw.clear()
+    with till.source(memory=memory, evidence=("PDF", "CSV"), **options) as source:
+        list(source.sales(DAY, DAY + timedelta(days=2)))
+    return Counter(
+        (document.day, re.findall(r"formatExport=(\w+)", document.url)[0])
+        for document in till.raw
+        if document.call == "getSales.php"
+    )
+
+
+def test_evidence_of_an_unchanged_day_is_not_asked_for_again(till: Till, bakery: Dataset, tmp_path: Path) -> None:
+    """The daily report is, for it finds what the list does not show; PDF and CSV only where something changed."""
+    days = [DAY + timedelta(days=at) for at in range(3)]
+    every = Counter({(day, form): 1 for day in days for form in ("Std", "PDF", "CSV")})
+    memory = FileMemory(str(tmp_path), "shop")
+    assert forms_asked(till, memory, control_totals=True) == every
+    daily = Counter({(day, "Std"): 1 for day in days})
+    assert forms_asked(till, memory, control_totals=True) == daily
+    orders = bakery.facts.orders[bakery.facts.orders["business_day"] == str(days[1])]["order_id"]
+    till.faults.changed[orders.iloc[3]] = lambda order: order["payments"][0].update(paymentModeID="3")
+    again = Counter({(days[1], "PDF"): 1, (days[1], "CSV"): 1})
+    assert forms_asked(till, memory, control_totals=True) == daily + again
+    assert forms_asked(till, memory, control_totals=True) == daily
+    # Without the daily report, the facts alone say whether a day changed.
+    assert forms_asked(till, memory) == every - daily
+    assert forms_asked(till, memory) == Counter()
+
+
+def test_evidence_of_the_running_day_is_asked_for_once_more_when_it_is_over(till: Till) -> None:
+    """A report is signed when its period is over. The 16th began on the 16th at 04:00 in Paris, 03:00 UTC."""
+    memory = DictMemory()
+
+    def days_at(*moment: int) -> list[int]:
+        asked = forms_asked(till, memory, now=lambda: datetime(2026, 3, *moment, tzinfo=UTC))
+        return sorted(day.day for day, form in asked if day and form == "PDF")
+
+    assert days_at(16, 20) == [14, 15, 16]
+    assert days_at(17, 2, 59) == []
+    assert days_at(17, 3, 0) == [16]
+    assert days_at(17, 3, 1) == []
+
+
+def test_evidence_that_failed_is_not_taken_for_kept(till: Till) -> None:
+    memory = DictMemory()
+    till.faults.set("error_body", script="getSales.php")
+    with pytest.raises(SourceRefused):
+        forms_asked(till, memory)
+    till.faults.clear()
+    assert sum(forms_asked(till, memory).values()) == 6
 
 
 def test_a_refusal_instead_of_a_report_is_a_refusal(till: Till) -> None:
