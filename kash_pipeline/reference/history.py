@@ -8,8 +8,8 @@ the first listing of a table tells held before (`ALWAYS`).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from typing import Literal
 
 ALWAYS = date(1, 1, 1)
@@ -20,12 +20,16 @@ Content = Mapping[str, str | int | bool | None]
 
 @dataclass(frozen=True)
 class Version:
-    """A record from `valid_from` to the day before `valid_to` (None: it holds now)."""
+    """A record from `valid_from` to the day before `valid_to` (None: it holds now).
+
+    `noticed_at`: when it was written, or that it no longer held.
+    """
 
     record_id: str
     valid_from: date
     valid_to: date | None
     content: Content
+    noticed_at: datetime | None = field(default=None, compare=False)
 
 
 def noticed(known: Iterable[Version], listing: Mapping[str, Content], day: date) -> list[Version]:
@@ -102,7 +106,10 @@ What = Literal["new", "changed", "gone", "back", "made again"]
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a record on `day`; `before` and `after` hold the fields that differ, all for new and gone."""
+    """What became of a record on `day`; `before` and `after` hold the fields that differ, all for new and gone.
+
+    `noticed_at`: when it was noticed that `before` no longer held.
+    """
 
     day: date
     record_id: str
@@ -110,6 +117,7 @@ class Change:
     before: Content
     after: Content
     other_id: str | None = None
+    noticed_at: datetime | None = field(default=None, compare=False)
 
 
 def changes(
@@ -135,16 +143,22 @@ def changes(
                     was, now = differing(before.content, version.content)
                     gap = before.valid_to is not None and before.valid_to < version.valid_from
                     if gap:
-                        found.append(Change(version.valid_from, record_id, "back", was, now))
+                        found.append(
+                            Change(version.valid_from, record_id, "back", was, now, noticed_at=before.noticed_at)
+                        )
                     elif now or was:
-                        found.append(Change(version.valid_from, record_id, "changed", was, now))
+                        found.append(
+                            Change(version.valid_from, record_id, "changed", was, now, noticed_at=before.noticed_at)
+                        )
             following = own[place + 1] if place + 1 < len(own) else None
             if (
                 version.valid_to is not None
                 and version.valid_to >= since
                 and (following is None or following.valid_from > version.valid_to)
             ):
-                found.append(Change(version.valid_to, record_id, "gone", version.content, {}))
+                found.append(
+                    Change(version.valid_to, record_id, "gone", version.content, {}, noticed_at=version.noticed_at)
+                )
     return sorted(_made_again(found, identity), key=lambda change: (change.day, change.record_id, change.what))
 
 
@@ -170,6 +184,8 @@ def _made_again(found: Sequence[Change], identity: Collection[str]) -> list[Chan
             rest.append(change)
             continue
         was, now = differing(old.before, change.after)
-        rest.append(Change(change.day, change.record_id, "made again", was, now, other_id=old.record_id))
+        rest.append(
+            replace(change, what="made again", before=was, after=now, other_id=old.record_id, noticed_at=old.noticed_at)
+        )
         replaced.add(old.record_id)
     return [change for change in rest if not (change.what == "gone" and change.record_id in replaced)]

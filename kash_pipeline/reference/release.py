@@ -1,4 +1,4 @@
-"""Held days whose reasons are cured, and how far already sent entries are touched by a change of reference data.
+"""Held days whose reasons are cured, and the days that were never sent.
 
 Only reading and trying out belongs here: nothing is written. Building the days found is a run's business (defs/), and
 what holds a day is decided by accounting/.
@@ -86,49 +86,22 @@ def runs_of(days: Iterable[date]) -> list[list[date]]:
 
 
 def unsent_days(engine: sa.Engine, shop: ShopFile) -> list[date]:
-    """Days with a held register or with entries that were never sent: what a change of the mapping may still alter."""
+    """Days with a held register-day or with an entry that was never sent, in order: what a change may still alter.
+
+    A correction that waits is of a day already sent and not among them.
+    """
     with engine.connect() as connection:
         rows = connection.execute(
             sa.text(
                 "select business_day from kash.held where shop_id = :shop union"
                 " select business_day from kash.publication"
-                " where shop_id = :shop and state = 'ready' and sent_at is null"
+                " where shop_id = :shop and role = 'original' and sent_at is null"
+                " and state in ('ready', 'refused', 'held')"
                 " order by 1"
             ),
             {"shop": shop.shop.id},
         )
         return [day for (day,) in rows]
-
-
-_USES = {
-    "payment_methods": "l.method_id = :record",
-    "vat_rates": "l.vat_rate_bp = cast(:record as bigint)",
-    "registers": "p.register_id = :record",
-    "customers": "l.customer_id = :record",
-}
-
-
-def sent_with(
-    engine: sa.Engine, shop: ShopFile, kind: str, record_id: str, since: date
-) -> tuple[int, date, date] | None:
-    """Entries already in PennyLane that use a record of the till from a day on: number, first and last day.
-
-    None when there are none, or for a table whose records no entry names (departments).
-    """
-    if kind not in _USES:
-        return None
-    with engine.connect() as connection:
-        row = connection.execute(
-            sa.text(
-                "select count(distinct p.key), min(p.business_day), max(p.business_day) from kash.publication p"
-                " join kash.entry_lines l on l.shop_id = p.shop_id and l.entry_key = p.base_key"
-                " and l.business_day = p.business_day"
-                f" where p.shop_id = :shop and p.state in ('sent', 'verified') and p.business_day >= :since"
-                f" and {_USES[kind]}"
-            ),
-            {"shop": shop.shop.id, "since": since, "record": record_id},
-        ).one()
-    return (int(row[0]), row[1], row[2]) if row[0] else None
 
 
 def next_steps(held: pd.DataFrame) -> Sequence[tuple[str, int, str, str]]:

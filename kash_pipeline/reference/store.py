@@ -195,7 +195,7 @@ def companies(engine: sa.Engine, shop: ShopFile) -> list[int]:
 def _versions(connection: sa.Connection, shop: ShopFile, side: Side, company_id: int, kind: str) -> list[Version]:
     table = REFERENCE_HISTORY.c
     rows = connection.execute(
-        sa.select(table.record_id, table.valid_from, table.valid_to, table.content)
+        sa.select(table.record_id, table.valid_from, table.valid_to, table.content, table.noticed_at)
         .where(
             table.shop_id == shop.shop.id,
             table.side == side,
@@ -207,11 +207,16 @@ def _versions(connection: sa.Connection, shop: ShopFile, side: Side, company_id:
     return [Version(*row) for row in rows]
 
 
-def last_change(engine: sa.Engine, shop: ShopFile) -> datetime | None:
-    """When something of the till's reference data was last noticed to differ; None before the first listing."""
+def last_change(engine: sa.Engine, shop: ShopFile, side: Side) -> datetime | None:
+    """When something was last noticed to differ that matters for the entries of days not sent; None before a listing.
+
+    Of the till that is what entries are made of: a customer only where the till's accounts of customers are used.
+    """
     table = REFERENCE_HISTORY.c
+    query = sa.select(sa.func.max(table.noticed_at)).where(table.shop_id == shop.shop.id, table.side == side)
+    if side == "till" and not shop.shop.accounting_chapters:
+        query = query.where(table.kind.in_(DATED))
     with engine.connect() as connection:
-        query = sa.select(sa.func.max(table.noticed_at)).where(table.shop_id == shop.shop.id, table.side == "till")
         found: datetime | None = connection.execute(query).scalar()
     return found
 
