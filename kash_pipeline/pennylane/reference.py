@@ -1,7 +1,7 @@
 """PennyLane's journals, accounts and fiscal years by their ids in one company: found, or made once.
 
-Finding, creating and remembering these ids (tables `kash.pennylane_*`) belongs here; customers are customers.py's, which
-account an entry line names is accounting/chart.py's, when a synchronisation runs is for the caller to say.
+Finding, creating and remembering these ids (tables `kash.pennylane_*`) belongs here; customers are customers.py's,
+which account an entry line names is accounting/chart.py's, when a synchronisation runs is for the caller to say.
 
 Ids differ per company, so every table has the company's id. What must not be made twice is made under an advisory
 lock of PostgreSQL and after a fresh listing: PennyLane does not say whether it refuses a second journal of one code.

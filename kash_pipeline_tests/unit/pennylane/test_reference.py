@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from kash_pipeline.pennylane import customers as customer_sync
 from kash_pipeline.pennylane import reference
 from kash_pipeline.pennylane.client import PennylaneClient
 from kash_pipeline.pennylane.errors import ReferenceMissing
@@ -119,7 +120,7 @@ def test_a_customers_collective_account_is_found_by_its_number_without_closing_z
 
 def sync(here: World, client: PennylaneClient, frame: pd.DataFrame) -> dict[str, int]:
     wanted = frame["customer_id"].tolist()
-    return reference.sync_customers(client, here.engine, here.shop, company(client), frame, wanted)
+    return customer_sync.sync_customers(client, here.engine, here.shop, company(client), frame, wanted)
 
 
 def test_a_new_customer_is_made_once_with_an_account_though_six_try_at_once(pennylane: World) -> None:
@@ -186,7 +187,7 @@ def test_a_customer_made_though_the_answer_was_lost_is_found_not_made_again(penn
 
 def test_a_customer_the_till_does_not_describe_is_named(pennylane: World) -> None:
     with pennylane.client() as client, pytest.raises(ReferenceMissing, match="does not describe: 9"):
-        reference.sync_customers(client, pennylane.engine, pennylane.shop, company(client), customers(), ["9"])
+        customer_sync.sync_customers(client, pennylane.engine, pennylane.shop, company(client), customers(), ["9"])
 
 
 def test_an_entry_of_a_named_customer_stands_on_their_own_account(pennylane: World) -> None:
