@@ -233,8 +233,31 @@ PENNYLANE_CUSTOMERS = sa.Table(
         "matched_by", sa.Text, comment="external_reference, vat_number, registration_number, name_email, created."
     ),
     sa.Column("fingerprint", sa.Text, comment="Of the till's fields as PennyLane has them; null: not compared yet."),
+    sa.Column(
+        "remote_fingerprint",
+        sa.Text,
+        comment="Of the same fields as PennyLane answered them to our last write; null: not ours to change.",
+    ),
+    sa.Column(
+        "former_account_ids",
+        JSONB(none_as_null=True),
+        comment="Accounts of this customer before: entries sent then stand on them.",
+    ),
     _seen(),
     sa.PrimaryKeyConstraint("shop_id", "company_id", "customer_id"),
+)
+
+# All customers of the company, ours or not, without what says who they are.
+PENNYLANE_LISTED_CUSTOMERS = sa.Table(
+    "pennylane_listed_customers",
+    METADATA,
+    *_company(),
+    sa.Column("id", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("external_reference", sa.Text),
+    sa.Column("ledger_account_id", sa.BigInteger),
+    _seen(),
+    sa.PrimaryKeyConstraint("shop_id", "company_id", "id"),
 )
 
 PENNYLANE_FISCAL_YEARS = sa.Table(
