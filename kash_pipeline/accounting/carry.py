@@ -6,10 +6,11 @@ alone, never from what was held, so a mended day changes no later one.
 
 from dataclasses import dataclass, field, fields
 from functools import partial
+from hashlib import sha256
 
 import pandas as pd
 
-from kash_pipeline.schemas.columns import day, empty, number, table, text
+from kash_pipeline.schemas.columns import day, empty, number, table, text, to_arrow
 from kash_pipeline.schemas.facts import CASH_MOVEMENTS, CLOSINGS
 
 OPEN_ORDERS = table(
@@ -81,3 +82,20 @@ class Carry:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def digest(self) -> str:
+        """The same for the same carry, however the days before were cut into windows."""
+        total = sha256()
+        for name, frame in self.tables().items():
+            total.update(f"{name} {to_arrow(frame, _SCHEMAS[name]).to_pylist()}".encode())
+        return total.hexdigest()[:32]
+
+
+_SCHEMAS = {
+    "orders": OPEN_ORDERS,
+    "payments": OPEN_PAYMENTS,
+    "uncleared": UNCLEARED,
+    "sessions": SESSIONS,
+    "closings": CLOSINGS,
+    "cash_movements": CASH_MOVEMENTS,
+}

@@ -29,8 +29,9 @@ from kash_pipeline.defs.pos import pos_key
 from kash_pipeline.defs.reference import TABLES, reference_key
 from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.reference import following
 from kash_pipeline.reference.building import BUILT, Builder
-from kash_pipeline.reference.release import by_reason
+from kash_pipeline.reference.release import by_reason, runs_of
 from kash_pipeline.schemas.columns import business_day_of
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
 from kash_pipeline.schemas.facts import Facts
@@ -98,6 +99,11 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
                 "clearing_accounts_zero",
                 "The clearing accounts of counter orders (R and S) hold nothing but the open items listed as notices.",
             ),
+            check(
+                "later_days_follow",
+                "Days built earlier still follow from what the days of this run leave open; others have to be built "
+                "again.",
+            ),
         ],
     )
     def entries(
@@ -108,28 +114,34 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
     ) -> StepEvents:
         ledger = PublicationLedger(warehouse, shop.shop.id)
         proof = Proof(shop)
-        first = date.fromisoformat(min(context.partition_keys))
+        first, last = (date.fromisoformat(pick(context.partition_keys)) for pick in (min, max))
         try:
             builder = Builder(warehouse, lake, shop, first)
         except KashPipelineError as error:
             raise as_failure(error) from error
 
         def one_month(days: list[date]) -> list[Day]:
+            carry = builder.carry
             facts, built = builder.build(days)
             frames = {name: getattr(built, name) for name in BUILT}
             hold_to_contract({name: (frames[name], schema) for name, schema in BUILT.items()})
             with warehouse.begin() as connection:
                 windows.replace_entries(connection, shop.shop.id, days, **frames)
+                following.note(connection, shop, days, carry)
                 synced = ledger.sync(connection, built.entries, built.held, days)
             proof.add(facts, built, len(synced.changed_after_sending))
             return _figures(days, frames)
+
+        def checks() -> Iterator[dg.AssetCheckResult]:
+            yield from _checks(warehouse, shop, proof)
+            yield _later_days(following.followers(warehouse, shop, builder, last))
 
         yield from run_by_month(
             context,
             key,
             one_month,
             progress=progress,
-            checks=lambda: _checks(warehouse, shop, proof),
+            checks=checks,
             notes=lambda: {"to correct in the ledger": dg.MetadataValue.int(proof.to_correct)},
         )
 
@@ -289,6 +301,27 @@ def _checks(warehouse: sa.Engine, shop: ShopFile, proof: Proof) -> Iterator[dg.A
         ("day", "moved_cents", "listed_cents"),
         proof.not_listed,
         listed_cents=proof.listed_cents,
+    )
+
+
+def _later_days(found: following.Followers) -> dg.AssetCheckResult:
+    stretches = [(days[0], days[-1], len(days)) for days in runs_of(found.differing)]
+    return dg.AssetCheckResult(
+        check_name="later_days_follow",
+        passed=not stretches,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "compared": found.compared,
+            "failing": len(found.differing),
+            **(
+                {
+                    "which": table(("from", "to", "days"), stretches),
+                    "next step": "materialize accounting/entries of these days, or kash-pipeline run --from --to",
+                }
+                if stretches
+                else {}
+            ),
+        },
     )
 
 

@@ -56,13 +56,18 @@ class Builder:
         self._dated = Dated(engine, shop)
         self._carry = accounting.carry_before(self._dated.on(self._earlier(first), first), shop, first)
 
-    def build(self, days: Sequence[date]) -> tuple[Facts, BuildResult]:
+    @property
+    def carry(self) -> accounting.Carry:
+        """What the days built so far, and those before them, leave behind."""
+        return self._carry
+
+    def build(self, days: Sequence[date], *, missing: str | None = None) -> tuple[Facts, BuildResult]:
         """The facts of `days` (in order, after those built before) and what the books say of them.
 
         Each day is built with the reference data that held on it: a renaming in mid-month leaves the days before it as
         they were.
         """
-        read = self._lake.read_facts(days[0], days[-1], categories=True, missing=self._missing)
+        read = self._lake.read_facts(days[0], days[-1], categories=True, missing=missing or self._missing)
         pieces: list[dict[str, pd.DataFrame]] = []
         facts = read
         for window in self._dated.windows(days):

@@ -180,6 +180,32 @@ def test_a_mended_day_is_built_by_the_next_run(run: Run, engine: sa.Engine) -> N
     assert rows(engine, "select count(*) from kash.held") == [(0,)]
 
 
+def test_a_late_change_names_the_later_days_that_have_to_be_built_again(run: Run) -> None:
+    """An order of 27 February is paid on 3 March and cleared by that day's closing; then its total changes."""
+    first, paid = date(2025, 2, 27), date(2025, 3, 3)
+    facts = make_facts(FIRST, LAST)
+    payments, orders = facts.payments.copy(), facts.orders.copy()
+    payments.loc[payments["order_id"] == "O250227-0", "business_day"] = pd.Timestamp(paid)
+    facts = replace(facts, payments=payments)
+    assert check(run(NIGHTLY, SHOP, MemoryTill(facts), FIRST, LAST), "later_days_follow").passed
+
+    frames = {name: getattr(facts, name).copy() for name in ("order_lines", "order_vat")}
+    orders.loc[orders["order_id"] == "O250227-0", "total_cents"] += 50
+    frames["order_lines"].loc[frames["order_lines"]["order_id"] == "O250227-0", "total_cents"] += 50
+    frames["order_vat"].loc[frames["order_vat"]["order_id"] == "O250227-0", "net_cents"] += 50
+    till = MemoryTill(replace(facts, orders=orders, **frames))
+    found = check(run(NIGHTLY, SHOP, till, first, first), "later_days_follow")
+    assert not found.passed
+    assert f"| {paid} | {paid} | 1 |" in text(found)
+    # The day built again, nothing is left to do: neither after it nor after the change.
+    assert check(run(NIGHTLY, SHOP, till, paid, paid), "later_days_follow").passed
+    again = check(run(NIGHTLY, SHOP, till, first, first), "later_days_follow")
+    assert again.passed
+    assert again.metadata["compared"].value > 0
+    # What was found to agree is not compared again.
+    assert check(run(NIGHTLY, SHOP, till, first, first), "later_days_follow").metadata["compared"].value == 0
+
+
 def test_a_failing_month_keeps_the_months_before_written_and_recorded(
     run: Run, instance: dg.DagsterInstance, lake: Lake
 ) -> None:
