@@ -110,6 +110,23 @@ class Books:
         names = self.line_names(content)
         return difference(ours(content, names), theirs(lines, self.names(content)))
 
+    def unknown_customers(self, content: Content) -> list[str]:
+        """Customers with accounts of their own, in words, whose account is not known here yet."""
+        names = [name for name in self.line_names(content) if name.startswith("customer ")]
+        return sorted(set(names) - self.names(content).ids.keys())
+
+    def not_ours(self, content: Content, found: Sequence[tuple[int, Iterable[EntryLine]]]) -> str | None:
+        """Why what PennyLane has under the piece number of `content` (entry id, lines) cannot be taken for ours.
+
+        None when it is one entry with our lines.
+        """
+        if len(found) > 1:
+            ids = ", ".join(str(remote_id) for remote_id, _ in found)
+            return f"PennyLane has {len(found)} entries with piece number {content.key} (ids {ids})"
+        [(remote_id, lines)] = found
+        problem = self.compared(content, lines)
+        return problem and f"PennyLane has another entry under {content.key} (id {remote_id}): {problem}"
+
     def line_ids(self, content: Content, lines: Sequence[EntryLine]) -> list[int]:
         """PennyLane's line ids in the order of our lines; a line that we did not send comes last."""
         left: dict[LineContent, list[int]] = {}

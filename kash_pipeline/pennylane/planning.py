@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from kash_pipeline.pennylane import reference
 from kash_pipeline.pennylane.client import EntryLine, EntrySummary, PennylaneClient
+from kash_pipeline.pennylane.comparing import Books
 from kash_pipeline.settings import ShopFile
-from kash_pipeline.warehouse.ledger import Changed, PublicationLedger, Row
+from kash_pipeline.warehouse.ledger import Changed, Content, PublicationLedger, Row
 from kash_pipeline.warehouse.windows import read_days
 
 ACTIONS = {
@@ -115,8 +116,8 @@ def euros_text(cents: int) -> str:
 def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first: date, last: date) -> Plan:
     """Compare the publication ledger of the business days `first..last` with what PennyLane holds.
 
-    Costs a listing of the entries of these journals and days and, where something was sent, one of their lines.
-    Raises a PennylaneError when PennyLane cannot be asked.
+    Costs a listing of the entries of these journals and days that are still to be sent and, where something was sent
+    or is there already, one of lines. Raises a PennylaneError when PennyLane cannot be asked.
     """
     ledger = PublicationLedger(engine, shop.shop.id)
     me = client.me()
@@ -126,8 +127,12 @@ def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first:
         held = read_days(connection, "held", shop.shop.id, first, last)
     journals = {journal.code: journal.id for journal in reversed(client.journals())}
     there = _there(client, journals, rows)
-    lines = _lines(client, journals, [row for row in rows if row.sent_at is not None])
+    ids = {row.key: [entry.id for entry in there.get(row.key, [])] for row in rows}
+    ids |= {row.key: [row.remote_id] for row in rows if row.sent_at is not None and row.remote_id is not None}
+    lines = _lines(client, journals, [row for row in rows if ids[row.key]], {one for of in ids.values() for one in of})
     books = reference.stored_books(engine, shop, me.company_id)
+    found_ready = [row for row in rows if row.state == "ready" and row.key in there]
+    would_be = ledger.contents(found_ready) if found_ready else {}
     sent = {intent.row.key: intent.content for intent in ledger.published(first, last)}
     years = client.fiscal_years()
     correct = shop.pennylane.correct if shop.pennylane else "hold"
@@ -135,7 +140,9 @@ def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first:
     def step(row: Row) -> Step:
         item: Changed | None = changed.get(row.key)
         digest = item.wanted_digest if item is not None else row.digest
-        action, why = _action(row, item, there.get(row.key, []), correct)
+        action, why = _action(row, item, correct)
+        if action == "add" and row.key in there:
+            action, why = _already_there(books, would_be.get(row.key), there[row.key], lines)
         if row.key in sent and action in ("leave", "correct"):
             difference = books.compared(sent[row.key], lines.get(row.remote_id or 0, []))
             if difference is not None:
@@ -147,18 +154,31 @@ def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first:
     return Plan(shop.shop.id, f"{me.company_name} ({me.company_id})", first, last, tuple(map(step, rows)), held)
 
 
-def _action(row: Row, changed: Changed | None, there: list[EntrySummary], correct: str) -> tuple[str, str]:
+def _action(row: Row, changed: Changed | None, correct: str) -> tuple[str, str]:
     if changed is not None:
         if correct == "hold":
             return "held", f"{changed.how} after sending"
         return "correct", changed.how
     if row.state == "ready":
-        return ("adopt", f"id {there[0].id}") if there else ("add", "")
+        return "add", ""
     if row.state == "sending":
         return "look", "its sending had no clear end"
     if row.state in ("held", "refused"):
         return row.state, row.error or ""
     return "leave", ""
+
+
+def _already_there(
+    books: Books, content: Content | None, there: list[EntrySummary], lines: dict[int, list[EntryLine]]
+) -> tuple[str, str]:
+    """What publishing does with an entry whose piece number PennyLane has already."""
+    if content is None:
+        return "held", "the entry tables do not hold it any more"
+    unknown = books.unknown_customers(content)
+    if len(there) == 1 and unknown:
+        return "adopt", f"id {there[0].id}, if its lines are ours: {', '.join(unknown)} is found only when publishing"
+    problem = books.not_ours(content, [(entry.id, lines.get(entry.id, [])) for entry in there])
+    return ("adopt", f"id {there[0].id}") if problem is None else ("held", problem)
 
 
 def _there(client: PennylaneClient, journals: dict[str, int], rows: Iterable[Row]) -> dict[str, list[EntrySummary]]:
@@ -175,12 +195,13 @@ def _there(client: PennylaneClient, journals: dict[str, int], rows: Iterable[Row
     return found
 
 
-def _lines(client: PennylaneClient, journals: dict[str, int], rows: list[Row]) -> dict[int, list[EntryLine]]:
-    """The lines PennyLane holds of what was sent, by remote entry id."""
+def _lines(
+    client: PennylaneClient, journals: dict[str, int], rows: list[Row], wanted: set[int]
+) -> dict[int, list[EntryLine]]:
+    """The lines PennyLane holds of the entries `wanted` in the journals and days of these rows, by entry id."""
     ids = sorted({journals[row.journal] for row in rows if row.journal in journals})
     found: dict[int, list[EntryLine]] = {}
     if ids:
-        wanted = {row.remote_id for row in rows}
         days = [row.date for row in rows]
         for line in client.ledger_entry_lines(ids, min(days), max(days)):
             if line.entry_id in wanted:

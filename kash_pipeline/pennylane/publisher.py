@@ -39,6 +39,7 @@ from kash_pipeline.pennylane.client import (
 )
 from kash_pipeline.pennylane.comparing import Books
 from kash_pipeline.pennylane.correcting import corrections_of
+from kash_pipeline.pennylane.customers import stored_customers, sync_customers
 from kash_pipeline.pennylane.errors import (
     ConnectAgain,
     NotFound,
@@ -350,7 +351,7 @@ class _Run:
     def _load_ids(self) -> None:
         self.journals = reference.stored_journals(self.engine, self.shop, self.company_id)
         self.books.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
-        self.books.customers = reference.stored_customers(self.engine, self.shop, self.company_id)
+        self.books.customers = stored_customers(self.engine, self.shop, self.company_id)
 
     def _find_missing(self, contents: Iterable[Content]) -> list[str]:
         """Synchronise what these entries need and we do not know; what stays missing, in words."""
@@ -387,12 +388,12 @@ class _Run:
         try:
             if customers:
                 known = self.customers if self.customers is not None else _no_customers()
-                self.books.customers |= reference.sync_customers(
+                self.books.customers |= sync_customers(
                     self.client, self.engine, self.shop, self.company_id, known, customers
                 )
         except ReferenceMissing as error:
             problems.append(error.message)
-            self.books.customers = reference.stored_customers(self.engine, self.shop, self.company_id)
+            self.books.customers = stored_customers(self.engine, self.shop, self.company_id)
         return problems
 
     # --- what an earlier publisher, or this one, left unclear -------------------------------------------------------
@@ -450,14 +451,13 @@ class _Run:
         """An entry with our piece number is ours when its lines are; anything else waits for a person."""
         row, content = intent.row, intent.content
         if len(entries) > 1:
-            ids = ", ".join(str(entry.id) for entry in entries)
-            self._hold(row, f"PennyLane has {len(entries)} entries with piece number {row.key} (ids {ids})")
+            self._hold(row, self.books.not_ours(content, [(entry.id, ()) for entry in entries]) or "")
             return
         entry = self.client.ledger_entry(entries[0].id)
         self._find_missing([content])
-        problem = self.books.compared(content, entry.lines)
+        problem = self.books.not_ours(content, [(entry.id, entry.lines)])
         if problem is not None:
-            self._hold(row, f"PennyLane has another entry under {row.key} (id {entry.id}): {problem}", entry.id)
+            self._hold(row, problem, entry.id)
             return
         self._record_sent(row, entry.id, self.books.line_ids(content, entry.lines))
         with self.lock:
@@ -484,7 +484,8 @@ class _Run:
                 intent = self.ledger.begin(row.key, company_id=self.company_id, digest=row.digest)
                 if intent is not None:
                     self._adopt(intent, found[row.key])
-        left = [row for row in rows if not found.get(row.key)]
+        # What stands in a closed year was posted while it was open: taken over all the same.
+        left = [row for row in rows if not found.get(row.key) and self._period_is_open(row)]
         for _ in range(ROUNDS):
             unclear = self._post_all(left)
             if unclear and not isinstance(self.stop, _TurnLost):
@@ -517,14 +518,16 @@ class _Run:
             told = "; ".join(missing) or "PennyLane does not have them"
             self._problem(self.report.blocked, row, f"{', '.join(unknown)}: {told}")
             return False
-        closed = reference.period_problem(self._years(), content.date)
-        if closed is not None:
-            self._refuse(row, f"nothing can be posted on {content.date}: {closed}")
-            return False
         if len(content.lines) > LINES_PER_ENTRY:
             self._refuse(row, f"{len(content.lines)} lines, PennyLane takes {LINES_PER_ENTRY} at most")
             return False
         return True
+
+    def _period_is_open(self, row: Row) -> bool:
+        closed = reference.period_problem(self._years(), row.date)
+        if closed is not None:
+            self._refuse(row, f"nothing can be posted on {row.date}: {closed}")
+        return closed is None
 
     def _post_all(self, rows: list[Row]) -> list[Intent]:
         """Post concurrently; the intents whose end is unclear. Stops early when told, or when too much is unclear."""

@@ -222,6 +222,15 @@ def test_a_closed_year_is_refused_before_anything_is_sent(pennylane: World) -> N
     assert pennylane.publish().posted == 12
 
 
+def test_what_stands_in_a_closed_year_already_is_adopted(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    forget_sending(pennylane)
+    pennylane.sandbox.admin.set_fiscal_year(FiscalYear(date(2026, 1, 1), date(2026, 12, 31), "closed"))
+    report = pennylane.publish()
+    assert (report.posted, report.adopted, report.refused) == (0, 12, [])
+
+
 def test_a_freeze_date_that_the_api_does_not_show_refuses_its_days_only(pennylane: World) -> None:
     pennylane.sandbox.admin.freeze(DAYS[1])
     pennylane.book(DAYS, make_books(DAYS))

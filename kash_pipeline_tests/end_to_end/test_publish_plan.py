@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from kash_pipeline.cli.plan import PlanOutdated, apply, plan
 from kash_pipeline.pennylane.planning import Plan, make_plan
-from kash_pipeline_tests.end_to_end.test_publish import forget_sending
+from kash_pipeline_tests.end_to_end.test_publish import duplicate, forget_sending
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
 from kash_pipeline_tests.unit.pennylane.world import FIRST, SHOP_TOML, World, days_from, make_books
 
@@ -53,9 +53,28 @@ def test_a_plan_knows_what_pennylane_really_holds(pennylane: World) -> None:
     pennylane.sandbox.admin.edit_line(entries[1].lines[0].id, label="autre")
     touched = [step.key for step in planned(pennylane).steps if step.action == "touched"]
     assert sorted(touched) == sorted([entries[0].piece_number, entries[1].piece_number])
+
+
+def test_an_entry_found_there_is_adopted_with_our_lines_and_held_with_others(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    deleted, edited, ours, doubled = pennylane.sandbox.admin.entries()[:4]
+    pennylane.sandbox.admin.delete_entry(deleted.id)
+    pennylane.sandbox.admin.edit_line(edited.lines[0].id, label="saisi à la main")
+    duplicate(pennylane, doubled.piece_number)
     forget_sending(pennylane)
-    now = {step.key: step.action for step in planned(pennylane).steps}
-    assert (now[entries[0].piece_number], now[entries[1].piece_number]) == ("add", "adopt")
+    made = planned(pennylane)
+    now = {step.key: step for step in made.steps}
+    of = [now[entry.piece_number] for entry in (deleted, edited, ours, doubled)]
+    assert [step.action for step in of] == ["add", "held", "adopt", "held"]
+    assert "ours: " in of[1].why
+    assert "'saisi à la main'" in of[1].why
+    assert "2 entries with piece number" in of[3].why
+    assert made.by_day()["held"].sum() == 2
+    # Publishing decides the same: what a plan calls adopted or held is what becomes of it.
+    report = pennylane.publish()
+    assert (report.posted, report.adopted) == (1, 9)
+    assert {problem.why for problem in report.held} == {of[1].why, of[3].why}
 
 
 def test_apply_sends_only_what_the_plan_named(pennylane: World) -> None:
