@@ -4,9 +4,9 @@ Only the question "which days now, under which key" belongs here. What may be se
 (warehouse/ledger.py), how it is sent is pennylane/publisher.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 
 import dagster as dg
@@ -102,30 +102,44 @@ def publication_sensor(shop: ShopFile, default_status: dg.DefaultSensorStatus) -
     return publish_when_ready
 
 
+QUIET = timedelta(hours=3)
+"""Silence after a closing that ends a day although a register has not closed: longer than a midday break, over before
+the nightly run."""
+
+
 @dataclass(frozen=True)
 class Wake:
     """A run for one day that a till's events are worth: its facts, or (`whole`) everything down to the ledger."""
 
-    day: date
+    waiting: Waiting
     whole: bool
     run_key: str
 
 
-def wakes(waiting: Sequence[Waiting], registers: int) -> list[Wake]:
-    """One run per day with new events: read it again; and when as many registers closed as there are, do all of it.
+def wakes(waiting: Sequence[Waiting], registers: int, now: datetime) -> list[Wake]:
+    """One run per day with news: orders are read; and all is done when the day's registers closed.
 
     Before that a day's entries would be sent with half its sales, and corrected at every ticket. A closing event names
-    no register, so closings are counted. A day that is never woken waits for the nightly run.
+    no register, so closings are counted: as many as there are registers, or at least one and nothing heard for QUIET (a
+    register that was not used closes on no day). Until then a closing waits. A day that is never woken waits for the
+    nightly run.
     """
     found = []
     for day in waiting:
-        whole = CLOSE in day.kinds and day.closings >= registers
-        kind = "all" if whole else "facts"
-        found.append(Wake(day.business_day, whole, f"wake:{kind}:{day.business_day}:{day.last_received.isoformat()}"))
+        closed = CLOSE in day.kinds and (day.closings >= registers or now - day.last_heard >= QUIET)
+        if closed or set(day.kinds) != {CLOSE}:
+            kind = "all" if closed else "facts"
+            # The time of asking: what was asked for is in the database, and a key used twice would start no run.
+            found.append(Wake(day, closed, f"wake:{kind}:{day.business_day}:{now.isoformat()}"))
     return found
 
 
-def wake_up_sensor(shop: ShopFile, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+def wake_up_sensor(
+    shop: ShopFile,
+    default_status: dg.DefaultSensorStatus,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> dg.SensorDefinition:
     """Turns events of the webhook into runs within a minute: one indexed query every 30 s, no remote call."""
     facts = [pos_key(shop, name) for name in ("sales", "payments", "closings")]
 
@@ -147,16 +161,21 @@ def wake_up_sensor(shop: ShopFile, default_status: dg.DefaultSensorStatus) -> dg
             # Events wait on: the next tick finds these and what came in since.
             return dg.SkipReason("a run over the till's days is under way")
         registers = len(lake.read_reference("registers")) if lake.has_reference("registers") else 1
-        requests = [
-            dg.RunRequest(
-                run_key=wake.run_key,
-                tags=range_tags(wake.day, wake.day),
-                asset_selection=None if wake.whole else facts,
-            )
-            for wake in wakes(waiting, registers)
-        ]
-        events.asked(waiting)
-        return dg.SensorResult(run_requests=requests)
+        due = wakes(waiting, registers, now())
+        if not due:
+            return dg.SkipReason("a register closed; others have not, and it is not quiet yet")
+        for wake in due:
+            events.asked([wake.waiting], leave=None if wake.whole else CLOSE)
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(
+                    run_key=wake.run_key,
+                    tags=range_tags(wake.waiting.business_day, wake.waiting.business_day),
+                    asset_selection=None if wake.whole else facts,
+                )
+                for wake in due
+            ]
+        )
 
     return wake_up
 

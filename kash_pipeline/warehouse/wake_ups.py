@@ -20,7 +20,8 @@ _W = WAKE_UPS.c
 class Waiting:
     """Events of a business day nobody asked a run for yet: how many, of which kinds, and the last one's time (UTC).
 
-    closings   closings pushed for the day so far, those that a run was asked for included
+    closings     closings pushed for the day so far, those that a run was asked for included
+    last_heard   time (UTC) of the day's last event, those that a run was asked for included
     """
 
     business_day: date
@@ -28,6 +29,7 @@ class Waiting:
     kinds: tuple[str, ...]
     last_received: datetime
     closings: int
+    last_heard: datetime
 
 
 class WakeUps:
@@ -64,6 +66,7 @@ class WakeUps:
                 sa.func.array_agg(sa.distinct(_W.kind)).filter(unasked),
                 sa.func.max(_W.received_at).filter(unasked),
                 sa.func.count().filter(_W.kind == closing_kind),
+                sa.func.max(_W.received_at),
             )
             .where(_W.shop_id == self._shop_id)
             .group_by(_W.business_day)
@@ -72,12 +75,12 @@ class WakeUps:
         )
         with self._engine.connect() as connection:
             return [
-                Waiting(day, events, tuple(sorted(kinds)), last, closings)
-                for day, events, kinds, last, closings in connection.execute(statement)
+                Waiting(day, events, tuple(sorted(kinds)), last, closings, heard)
+                for day, events, kinds, last, closings, heard in connection.execute(statement)
             ]
 
-    def asked(self, days: Sequence[Waiting]) -> None:
-        """A run was asked for these days; events that came in since wait on."""
+    def asked(self, days: Sequence[Waiting], *, leave: str | None = None) -> None:
+        """A run was asked for these days; events that came in since wait on, and so do those of the kind `leave`."""
         with self._engine.begin() as connection:
             for day in days:
                 connection.execute(
@@ -87,6 +90,7 @@ class WakeUps:
                         _W.business_day == day.business_day,
                         _W.received_at <= day.last_received,
                         _W.asked_at.is_(None),
+                        _W.kind != leave if leave is not None else sa.true(),
                     )
                     .values(asked_at=sa.func.now())
                 )

@@ -1,7 +1,8 @@
 """A daily report that differs or a missing number holds its day; events of the till become runs within a minute."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from kash_pipeline.defs.assembly import build_definitions
 from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, NIGHTLY, REFERENCE_SYNC, looked_back, range_tags
-from kash_pipeline.defs.sensors import wake_up_sensor, wakes
+from kash_pipeline.defs.sensors import QUIET, wake_up_sensor, wakes
 from kash_pipeline.pos import control
 from kash_pipeline.pos.kash_api.events import CLOSE
 from kash_pipeline.pos.port import DayOfSales
@@ -118,10 +119,11 @@ def test_a_number_missing_in_the_sequence_holds_the_register_days_around_it(run:
 # --- events become runs ----------------------------------------------------------------------------------------------
 
 AT = datetime(2026, 3, 14, 18, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 
 
-def waiting(*kinds: str, closings: int = 0, day: date = FIRST) -> Waiting:
-    return Waiting(day, len(kinds), kinds, AT, closings)
+def waiting(*kinds: str, closings: int = 0) -> Waiting:
+    return Waiting(FIRST, len(kinds), kinds, AT, closings, AT)
 
 
 @pytest.mark.parametrize(
@@ -132,17 +134,89 @@ def waiting(*kinds: str, closings: int = 0, day: date = FIRST) -> Waiting:
         (waiting(CLOSE, "terminated", closings=1), 2, False),  # the other till still sells
         (waiting(CLOSE, closings=2), 2, True),
         (waiting("terminated", closings=2), 2, False),  # a payment after closing: the nightly run corrects
+        (waiting(CLOSE, closings=1), 2, None),  # nothing to read before the other one closes, or it is quiet
     ],
 )
-def test_a_day_is_done_whole_when_all_its_registers_closed(event: Waiting, registers: int, whole: bool) -> None:
-    (wake,) = wakes([event], registers)
-    assert (wake.day, wake.whole) == (FIRST, whole)
+def test_a_day_is_done_whole_when_all_its_registers_closed(event: Waiting, registers: int, whole: bool | None) -> None:
+    assert [wake.whole for wake in wakes([event], registers, AT)] == ([] if whole is None else [whole])
+
+
+def test_a_register_that_stays_shut_does_not_keep_the_day_waiting() -> None:
+    """One of two registers was used: its closing and three hours without a sign end the day; orders alone never do."""
+    closed = waiting(CLOSE, closings=1)
+    assert wakes([closed], 2, AT + QUIET - MINUTE) == []
+    assert [wake.whole for wake in wakes([closed], 2, AT + QUIET)] == [True]
+    still_selling = replace(closed, last_heard=AT + 30 * MINUTE)
+    assert wakes([still_selling], 2, AT + QUIET) == []
+    assert [wake.whole for wake in wakes([waiting("validated")], 2, AT + 10 * QUIET)] == [False]
 
 
 def test_further_events_get_a_run_of_their_own() -> None:
-    first = wakes([waiting("validated")], 2)
-    later = wakes([replace(waiting("validated"), last_received=AT + timedelta(seconds=30))], 2)
-    assert first[0].run_key != later[0].run_key
+    first, later = (wakes([waiting("validated")], 2, at)[0] for at in (AT, AT + timedelta(seconds=30)))
+    assert first.run_key != later.run_key
+
+
+@dataclass
+class Ticks:
+    """The sensor of a shop with two registers as the daemon asks it, on a clock of its own: every 30 s."""
+
+    events: WakeUps
+    evaluate: Callable[[], Any]
+    at: datetime = datetime(2026, 3, 14, 6, 0, tzinfo=UTC)
+    asked: list[tuple[datetime, bool]] = field(default_factory=list)
+    heard: int = 0
+
+    def until(self, moment: datetime) -> None:
+        while self.at <= moment:
+            result = self.evaluate()
+            if isinstance(result, dg.SensorResult):
+                self.asked += [(self.at, run.asset_selection is None) for run in result.run_requests or []]
+            self.at += timedelta(seconds=30)
+
+    def hear(self, kind: str, moment: datetime) -> None:
+        self.until(moment)
+        self.heard += 1
+        self.events.note(f"{kind}:{self.heard}", kind, moment.date(), moment, "hash")
+
+
+@pytest.fixture
+def ticks(engine: sa.Engine, lake: Lake) -> Iterator[Ticks]:
+    shop = kash_shop()
+    lake.write_reference("registers", make_facts(FIRST, LAST).registers)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"warehouse": engine, "lake": lake})
+        made = Ticks(WakeUps(engine, shop.shop.id), lambda: sensor(context))
+        sensor = wake_up_sensor(shop, dg.DefaultSensorStatus.STOPPED, now=lambda: made.at)
+        yield made
+
+
+def test_events_of_a_day_become_runs_within_a_minute_and_one_does_all(ticks: Ticks) -> None:
+    """By the events' own times: every order is read within a minute of its event, the books are made once."""
+    chance = random.Random(14)
+    orders = sorted(
+        ticks.at + MINUTE * chance.randrange(1, 90) + timedelta(seconds=chance.randrange(60)) for _ in range(25)
+    )
+    for moment in orders:
+        ticks.hear("validated", moment)
+    ticks.hear(CLOSE, first_closed := ticks.at + MINUTE)
+    ticks.hear("terminated", payment := first_closed + 20 * MINUTE)
+    ticks.hear(CLOSE, last_closed := payment + 20 * MINUTE)
+    ticks.until(last_closed + 30 * MINUTE)
+    for moment in [*orders, payment]:
+        assert any(moment <= asked <= moment + MINUTE for asked, _ in ticks.asked), moment
+    (whole,) = (asked for asked, whole in ticks.asked if whole)
+    assert last_closed <= whole <= last_closed + MINUTE
+    assert len(ticks.asked) <= len(orders) + 2
+
+
+def test_one_register_of_two_closes_and_the_day_is_done_when_it_is_quiet(ticks: Ticks) -> None:
+    ticks.hear("validated", ticks.at + MINUTE)
+    ticks.hear(CLOSE, ticks.at + MINUTE)
+    ticks.hear("terminated", last := ticks.at + 40 * MINUTE)
+    ticks.until(last + QUIET + 60 * MINUTE)
+    (whole,) = (asked for asked, whole in ticks.asked if whole)
+    assert last + QUIET <= whole <= last + QUIET + MINUTE
+    assert [whole for _, whole in ticks.asked] == [False, False, True]
 
 
 def test_the_sensor_asks_once_for_each_day_with_events(engine: sa.Engine, lake: Lake, tmp_path: Any) -> None:
