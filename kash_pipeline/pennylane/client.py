@@ -428,10 +428,14 @@ class PennylaneClient:
             )
 
     def upload_file(self, filename: str, content: bytes, content_type: str = "application/pdf") -> StoredFile:
-        """Upload a PDF or an image. Files cannot be listed: keep the id, a lost one means another upload."""
+        """Upload a PDF or an image. Files cannot be listed: keep the id, a lost one means another upload.
+
+        Repeated when the end is unclear: a file that no entry names shows nowhere.
+        """
         doing = f"uploading {filename}"
         files = {"file": (filename, content, content_type)}
-        body = _object(self._call("POST", "/file_attachments", doing, files=files, data={"filename": filename[:255]}))
+        data = {"filename": filename[:255]}
+        body = _object(self._call("POST", "/file_attachments", doing, files=files, data=data, safe=True))
         return StoredFile(id=_get(body, "id", int), filename=str(body.get("filename") or filename))
 
     # --- customers --------------------------------------------------------------------------------------------

@@ -129,6 +129,10 @@ class ReferenceMissing(PennylaneError):
     """A journal, account or customer that entries need is not usable in this company."""
 
 
+class EvidenceMissing(PennylaneError):
+    """The Z evidence of an entry could not be uploaded: the entry waits for it."""
+
+
 class WrongCompany(PennylaneError):
     """The connection is to another company than the one the entries of this shop are in."""
 
