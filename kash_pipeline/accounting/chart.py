@@ -5,6 +5,7 @@ amounts come from sales.py, payments.py and closings.py; the rules are docs/file
 """
 
 import bisect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -55,13 +56,40 @@ class Method:
 
 
 def _inline(table: Mapping[str, str], key: str, value: str) -> str:
-    """A TOML inline table with one entry more."""
-    bare = "abcdefghijklmnopqrstuvwxyz_"
-    items = [
-        f'{name if name.strip(bare) == "" else chr(34) + name + chr(34)} = "{account}"'
-        for name, account in {**table, key: value}.items()
-    ]
-    return "{ " + ", ".join(items) + " }"
+    """A TOML inline table of accounts with one entry more."""
+    return _written({**table, key: value})
+
+
+def _written(accounts: Mapping[str, str]) -> str:
+    return _table({name: f'"{account}"' for name, account in accounts.items()})
+
+
+def _table(values: Mapping[str, str]) -> str:
+    """A TOML inline table of values that are TOML already."""
+    return "{ " + ", ".join(f"{toml_key(name)} = {value}" for name, value in values.items()) + " }"
+
+
+_ACCOUNT = r"[1-9][0-9]{2,19}"
+_CHAPTERS: Mapping[tuple[str, str], tuple[bool, str]] = {
+    # 53 has only two digits in the chart since 2025, and Kash.click's own sample books cash on it.
+    ("payment_methods", "chapter"): (False, rf"53|{_ACCOUNT}"),
+    ("vat_rates", "chapter"): (False, r"[0-9]+"),
+    ("registers", "chapter"): (False, r"[A-Z0-9]{2,5}"),
+    ("department_groups", "chapter"): (False, r"[1-9][0-9]*"),
+    ("departments", "activity_code"): (True, r"[0-9]+"),
+    ("departments", "group_id"): (False, r".+"),
+}
+
+
+def is_usable(table: str, field: str, value: object) -> bool:
+    """Whether an entry can be booked by this field of the till's reference data.
+
+    A chapter must be (part of) an account number, a register's a journal code: a till takes any text. True for fields
+    that name no account.
+    """
+    may_be_blank, pattern = _CHAPTERS.get((table, field), (True, r"(?s).*"))
+    text = _optional(value)
+    return may_be_blank if text is None else re.fullmatch(pattern, text, re.ASCII) is not None
 
 
 def _optional(value: object) -> str | None:
@@ -152,18 +180,29 @@ class Chart:
     def sales(self, rate_bp: int, department_id: str | None) -> tuple[Answer, ...]:
         """Sales account of a rate and department: department line, chapter, rate, default."""
         rate = bp_to_rate(rate_bp)
-        chapter = self._department_chapter.get(department_id or "") if self._chapters else None
+        department = department_id or ""
+        chapter = self._department_chapter.get(department) if self._chapters else None
 
         def choose(period: ChartPeriod) -> Answer:
-            by_department = _by_rate(period.sales_by_department.get(department_id or "", {}), rate_bp)
+            own = period.sales_by_department.get(department, {})
+            by_department = _by_rate(own, rate_bp)
             by_rate = _by_rate(period.sales, rate_bp)
+            suggested = by_rate or f"707{rate_bp // 10:03d}"
+            if chapter and not by_department and not re.fullmatch(_ACCOUNT, chapter, re.ASCII):
+                written = {name: _written(accounts) for name, accounts in period.sales_by_department.items()}
+                line = _table({**written, department: _inline(own, rate, suggested)})
+                return Missing(
+                    "unmapped_sales",
+                    f"department {department!r}: the till's accounting chapter {chapter!r} is no account number",
+                    f"correct it in Kash.click, or in the [[chart]] of {period.start} write: "
+                    f"sales_by_department = {line}",
+                )
             if by_department or chapter or by_rate:
                 return by_department or chapter or by_rate or ""
             return Missing(
                 "unmapped_sales",
                 f"sales at {rate} % have no account in the chart of {period.start}",
-                f"in the [[chart]] of {period.start} write: "
-                f"sales = {_inline(period.sales, rate, f'707{rate_bp // 10:03d}')}",
+                f"in the [[chart]] of {period.start} write: sales = {_inline(period.sales, rate, suggested)}",
             )
 
         return self.everywhere(choose)
@@ -175,6 +214,12 @@ class Chart:
         chapter = None if code is None else code if code.startswith("4457") else f"4457{code}"
 
         def choose(period: ChartPeriod) -> Answer:
+            if code is not None and not is_usable("vat_rates", "chapter", code):
+                return Missing(
+                    "unmapped_vat",
+                    f"VAT at {rate} %: the till's accounting chapter {code!r} is no account number after 4457",
+                    f"correct it in Kash.click, or remove it there and name 4457... for {rate} in vat of the [[chart]]",
+                )
             by_rate = chapter or _by_rate(period.vat, rate_bp)
             return by_rate or Missing(
                 "unmapped_vat",
@@ -211,6 +256,13 @@ class Chart:
                     "unknown_method", f"payment method {method_id!r} is not in the till's list of methods", by_id_line
                 )
             by_chapter = method.chapter if self._chapters else None
+            if by_chapter and not is_usable("payment_methods", "chapter", by_chapter):
+                return Missing(
+                    "unmapped_method",
+                    f"payment method {method_id!r} ({method.name}): the till's accounting chapter {by_chapter!r} "
+                    "is no account number",
+                    f"correct it in Kash.click, or {by_id_line}",
+                )
             by_kind = period.methods.get(method.kind) or (period.vouchers if method.kind == "gift_voucher" else None)
             if by_chapter or by_kind or self._chapters:
                 return by_chapter or by_kind or "511"
@@ -272,10 +324,17 @@ class Chart:
         explicit = self.shop.journals.get(register_id)
         if explicit:
             return explicit
-        line = f'under [journals] add: {_toml_key(register_id)} = "{_journal_code(register_id)}"'
+        line = f'under [journals] add: {toml_key(register_id)} = "{_journal_code(register_id)}"'
         if register_id not in self.register_names:
             return Missing("unknown_register", f"register {register_id!r} is not in the till's list of registers", line)
         chapter = self._register_chapter.get(register_id) if self._chapters else None
+        if chapter and not is_usable("registers", "chapter", chapter):
+            return Missing(
+                "unknown_register",
+                f"register {register_id!r}: the till's accounting chapter {chapter!r} is no journal code "
+                "(two to five capital letters or digits)",
+                f"correct it in Kash.click, or {line}",
+            )
         journal = chapter or self.shop.journals.get("default")
         return journal or Missing("unknown_register", f"register {register_id!r} has no journal", line)
 
@@ -291,9 +350,10 @@ def _by_rate(accounts: Mapping[str, str], rate_bp: int) -> str | None:
     return accounts.get("default")
 
 
-def _toml_key(text: str) -> str:
-    plain = text != "" and all(char.isascii() and (char.isalnum() or char in "-_") for char in text)
-    return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def toml_key(text: str) -> str:
+    """A key of a TOML table: bare where it is a word, else quoted."""
+    bare = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", text)
+    return text if bare else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _journal_code(register_id: str) -> str:

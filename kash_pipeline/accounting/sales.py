@@ -84,6 +84,7 @@ def sale_postings(
     total = orders.total[pick]
     rest = total - net.sum(axis=0)[pick] - vat.sum(axis=0)[pick]
     rest = _explain_rest(window, chart, lines, parts, gross, listed, inside, group, rest, remarks)
+    _undescribed_customers(window, chart, inside, group, remarks)
 
     collected = Collector()
     customer = orders.customer[pick]
@@ -107,6 +108,27 @@ def sale_postings(
     if rest.any():
         _collect_rounding(collected, group, inside, _rounding_targets(chart, targets), rest, total)
     return Batch("V", "sale", *collected.arrays(), *_names(window))
+
+
+def _undescribed_customers(window: Window, chart: Chart, inside: Codes, group: Codes, remarks: Remarks) -> None:
+    """One notice per register-day and customer that the till's list lacks, where PennyLane needs it: no account can be
+    found or made for them, so their entries wait there."""
+    if chart.shop.pennylane is None or chart.shop.shop.named_customers != "own_account":
+        return
+    described = set(window.facts.customers["customer_id"].astype("str"))
+    for code, customer_id in enumerate(window.customers.values):
+        if customer_id in described:
+            continue
+        rows = np.flatnonzero(window.orders.customer[inside] == code)
+        amounts = add_into(window.groups, group[rows], window.orders.total[inside[rows]])
+        for item in np.unique(group[rows]).tolist():
+            remarks.notice(
+                item,
+                "unknown_customer",
+                f"orders of customer {customer_id!r}, whom the till's list of customers lacks: what names them cannot "
+                "be sent; read the reference data again, or look the customer up in the till",
+                int(amounts[item]),
+            )
 
 
 def _collect_rounding(

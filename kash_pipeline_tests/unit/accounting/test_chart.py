@@ -72,7 +72,7 @@ def test_a_register_without_journal_is_held_with_the_line_to_add() -> None:
 def test_a_default_journal_serves_listed_registers_only() -> None:
     shop_file = shop(journals={"default": "CA"})
     assert set(build(facts(**TICKET), shop_file).entries["journal"]) == {"CA"}
-    stray = {
+    stray: dict[str, Any] = {
         name: [{**row, "register_id": "C9"} if "number" in row or "method_id" in row else row for row in rows]
         for name, rows in TICKET.items()
     }
@@ -167,6 +167,41 @@ def test_chapters_are_ignored_unless_switched_on() -> None:
     result = build(facts(**whole), shop())
     assert ("701055", -1000) in amounts(result, "sale")
     assert set(result.entries["journal"]) == {"C1"}
+
+
+SPOILT_CHAPTERS: list[tuple[dict[str, Any], str, str]] = [
+    ({"department_groups": [{"group_id": "G1", "name": "Boulangerie", "chapter": "CA"}]}, "unmapped_sales", "'CA05'"),
+    ({"department_groups": [{"group_id": "G1", "name": "Boulangerie", "chapter": "0"}]}, "unmapped_sales", "'005'"),
+    ({"payment_methods": [{**METHODS_LEFT[0], "chapter": "12"}]}, "unmapped_method", "'12'"),
+    ({"registers": [{"register_id": "C1", "name": "Caisse 1", "chapter": "Caisse 1"}]}, "unknown_register", "Caisse 1"),
+]
+
+
+@pytest.mark.parametrize(("spoilt", "reason", "named"), SPOILT_CHAPTERS)
+def test_a_chapter_that_is_no_number_holds_the_day_until_it_is_mended_in_the_till_or_the_shop_file(
+    spoilt: dict[str, Any], reason: str, named: str
+) -> None:
+    """A till takes any text for a chapter: `CA` was booked as an account."""
+    whole = {**TICKET, **CHAPTERS, "order_lines": [line("T1", 1055, department_id="pain")], **spoilt}
+    result = build(facts(**whole), chaptered())
+    assert (list(result.held["reason"]), result.entries.empty) == ([reason], True)
+    assert named in result.held["what"].iloc[0]
+    step = result.held["next_step"].iloc[0]
+    assert "correct it in Kash.click" in step
+    mended_file = (
+        shop(accounting_chapters=True, journals=tomllib.loads(step.partition("add: ")[2]))
+        if reason == "unknown_register"
+        else chaptered(chart=[mended(step, CHART)])
+    )
+    again = build(facts(**whole), mended_file)
+    assert (again.held.empty, again.entries.empty) == (True, False)
+
+
+def test_a_vat_code_that_is_no_number_holds_the_day() -> None:
+    whole = {**TICKET, **CHAPTERS, "vat_rates": [{"vat_rate_bp": 550, "name": "5,5 %", "chapter": "TVA"}]}
+    result = build(facts(**whole), chaptered())
+    assert list(result.held["reason"]) == ["unmapped_vat"]
+    assert "'TVA'" in result.held["what"].iloc[0]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from kash_pipeline.accounting import build
 from kash_pipeline.accounting.errors import OrphanRows
+from kash_pipeline.settings import PennylaneSection
 from kash_pipeline_tests.unit.accounting.books import amounts, chart, closing, facts, line, order, pay, shop
 
 
@@ -310,3 +311,25 @@ def test_an_order_id_used_on_two_days_holds_both() -> None:
         ("C1", "14", "duplicate_order"),
         ("C2", "20", "duplicate_order"),
     ]
+
+
+def test_a_customer_the_till_does_not_list_is_told_where_pennylane_needs_an_account_of_theirs() -> None:
+    """Their entries would wait there without a word in the books' own lists."""
+    whole = facts(
+        orders=[
+            order("T1", 570, customer_id="C7"),
+            order("T2", 230, customer_id="C7"),
+            order("T3", 100, customer_id="C8"),
+        ],
+        order_lines=[line("T1", 570), line("T2", 230), line("T3", 100)],
+        customers=[{"customer_id": "C8", "name": "Mairie", "kind": "company"}],
+    )
+    sends = shop().model_copy(update={"pennylane": PennylaneSection()})
+    result = build(whole, sends)
+    told = result.notices[result.notices["code"] == "unknown_customer"]
+    assert [(row.register_id, row.amount_cents) for row in told.itertuples()] == [("C1", 800)]
+    assert "'C7'" in told["what"].iloc[0]
+    assert result.held.empty
+    collective = sends.model_copy(update={"shop": sends.shop.model_copy(update={"named_customers": "collective"})})
+    for shop_file in (shop(), collective):
+        assert "unknown_customer" not in set(build(whole, shop_file).notices["code"])
