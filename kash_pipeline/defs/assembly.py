@@ -15,6 +15,7 @@ from kash_pipeline.defs.jobs import runs_by_itself, schedules, shop_jobs
 from kash_pipeline.defs.marts import mart_assets
 from kash_pipeline.defs.pos import pos_assets
 from kash_pipeline.defs.publishing import publishing_assets
+from kash_pipeline.defs.rebuilding import rebuild_sensor
 from kash_pipeline.defs.reference import reference_assets
 from kash_pipeline.defs.resources import LakeResource, PennylaneResource, TillResource, WarehouseResource
 from kash_pipeline.defs.sensors import publication_sensor, wake_up_sensor
@@ -40,12 +41,16 @@ def build_definitions(
         "pennylane": PennylaneResource(shop_path=str(shop.path), home=str(where.home)),
         "progress": no_progress,
     } | resource_overrides
-    sensors = []
+
+    def status(sensor: str) -> dg.DefaultSensorStatus:
+        on = runs_by_itself(sensor, where.deployment)
+        return dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
+
+    sensors = [rebuild_sensor(shop, status("rebuild_after_change"))]
     if shop.pennylane:
-        on = runs_by_itself("publish_when_ready", where.deployment)
-        sensors.append(
-            publication_sensor(shop, dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED)
-        )
+        sensors.append(publication_sensor(shop, status("publish_when_ready")))
+    if shop.source.kind == "kash_api":
+        sensors.append(wake_up_sensor(shop, status("wake_up")))
     with warnings.catch_warnings():
         # BackfillPolicy is marked as beta; we rely on it knowingly, and on a pinned version.
         warnings.simplefilter("ignore", dg.BetaWarning)
@@ -56,9 +61,6 @@ def build_definitions(
             *publishing_assets(shop),
             *mart_assets(shop, load_project()),
         ]
-    if shop.source.kind == "kash_api":
-        on = runs_by_itself("wake_up", where.deployment)
-        sensors.append(wake_up_sensor(shop, dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED))
     return dg.Definitions(
         assets=assets,
         jobs=shop_jobs(shop),

@@ -20,6 +20,7 @@ from kash_pipeline.defs.reference import reference_key
 from kash_pipeline.defs.resources import OpenPennylane
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.pennylane import reference
+from kash_pipeline.pennylane.customers import sync_customers
 from kash_pipeline.pennylane.errors import ReferenceMissing
 from kash_pipeline.pennylane.publisher import Problem, Publisher, PublishReport
 from kash_pipeline.reference import store
@@ -91,6 +92,8 @@ def _company(shop: ShopFile) -> dg.AssetsDefinition:
             ),
         ],
         pool=company_pool(shop),
+        # Customers are left out of the hourly look.
+        can_subset=True,
         check_specs=[
             dg.AssetCheckSpec(
                 COMPLETE,
@@ -120,24 +123,31 @@ def _company(shop: ShopFile) -> dg.AssetsDefinition:
                 # Named customers stand on accounts of their own, not on the account their lines name.
                 numbers = named.loc[~named["customer_id"].isin(own), "account"].unique()
                 accounts = _unless_missing(missing, reference.sync_accounts, *sync, also=numbers)
-                described = lake.read_reference("customers")
-                customers = _unless_missing(missing, reference.sync_customers, *sync, described, own)
+                customers = {}
+                if pennylane_key(shop, "customers") in context.selected_asset_keys:
+                    described = lake.read_reference("customers")
+                    customers = _unless_missing(missing, sync_customers, *sync, described, own)
                 years = reference.sync_fiscal_years(*sync)
                 store.remember_company(warehouse, shop, me.company_id, store.business_day(shop, datetime.now(UTC)))
         except KashPipelineError as error:
             raise as_failure(error) from error
         counts = f"{len(journals)} journals, {len(accounts)} accounts, {len(customers)} customers"
         context.log.info("%s: %s in step", me.company_name, counts)
-        yield _found(shop, "journals", ("code", "id"), journals)
-        yield _found(shop, "accounts", ("number", "id"), accounts)
-        yield dg.MaterializeResult(
-            asset_key=pennylane_key(shop, "customers"),
-            # No names: personal data stays out of Dagster's records.
-            metadata={
-                "named by waiting entries": len(customers),
-                "open fiscal years": sum(year.open for year in years),
-            },
-        )
+        results = [
+            _found(shop, "journals", ("code", "id"), journals),
+            _found(shop, "accounts", ("number", "id"), accounts),
+            dg.MaterializeResult(
+                asset_key=pennylane_key(shop, "customers"),
+                # No names: personal data stays out of Dagster's records.
+                metadata={
+                    "named by waiting entries": len(customers),
+                    "open fiscal years": sum(year.open for year in years),
+                },
+            ),
+        ]
+        yield from (result for result in results if result.asset_key in context.selected_asset_keys)
+        if not context.selected_asset_check_keys:
+            return
         rows = [(error.message, error.next_step) for error in missing]
         yield dg.AssetCheckResult(
             check_name=COMPLETE,

@@ -5,7 +5,8 @@ PennyLane's side is in publishing.py, what a method or a rate means for the book
 what makes a new version reference/history.py's.
 """
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from hashlib import sha256
 
 import dagster as dg
@@ -13,11 +14,11 @@ import pandas as pd
 import pandera.pandas as pa
 import sqlalchemy as sa
 
-from kash_pipeline.defs.daily import StepEvents, as_failure, hold_to_contract
+from kash_pipeline.defs.daily import StepEvents, as_failure, hold_to_contract, table
 from kash_pipeline.defs.resources import OpenTill
 from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
-from kash_pipeline.reference import personal, store
+from kash_pipeline.reference import changes, personal, store
 from kash_pipeline.schemas.columns import to_arrow
 from kash_pipeline.schemas.facts import REFERENCE
 from kash_pipeline.settings import ShopFile
@@ -34,13 +35,25 @@ TABLES = {
     "customers": ("customers",),
 }
 
+LIGHT = tuple(name for name in TABLES if name != "customers")
+"""Assets read every hour: five short lists. The customers may be thousands, and a day waits for none of them."""
+
+UNAFFECTED = "sent_entries_unaffected"
+"""Name of the check that tells of sent entries made with what has changed since."""
+
+TOLD_DAYS = 7
+"""Days a change is told for: whoever looks once a week has seen it."""
+
 
 def reference_key(shop: ShopFile, name: str) -> dg.AssetKey:
     return dg.AssetKey([shop.shop.id, "reference", name])
 
 
 def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
-    """The five reference assets, read together: the till answers them in one short set of calls."""
+    """The five reference assets, read together: the till answers them in one short set of calls.
+
+    Any of them can be read alone (`LIGHT` is). A shop that publishes has a check on those that entries name.
+    """
     specs = [
         dg.AssetSpec(
             reference_key(shop, name),
@@ -54,7 +67,24 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
         for name, tables in TABLES.items()
     ]
 
-    @dg.multi_asset(name=f"{shop.shop.id}__reference", specs=specs)
+    checked = ("payment_methods", "vat_rates", "registers", "customers") if shop.pennylane else ()
+
+    @dg.multi_asset(
+        name=f"{shop.shop.id}__reference",
+        specs=specs,
+        can_subset=True,
+        check_specs=[
+            dg.AssetCheckSpec(
+                UNAFFECTED,
+                asset=reference_key(shop, name),
+                description=(
+                    f"No entry in PennyLane was made with something that changed in the last {TOLD_DAYS} days. Those "
+                    "that were are listed and stay as they are."
+                ),
+            )
+            for name in checked
+        ],
+    )
     def reference(
         context: dg.AssetExecutionContext,
         till: dg.ResourceParam[OpenTill],
@@ -62,18 +92,23 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[sa.Engine],
     ) -> StepEvents:
         day = store.business_day(shop, datetime.now(UTC))
+        asked = {
+            name: parts for name, parts in TABLES.items() if reference_key(shop, name) in context.selected_asset_keys
+        }
+        names = [part for parts in asked.values() for part in parts]
         try:
             with till() as source:
-                tables = source.reference()
-            hold_to_contract({name: (tables[name], schema) for name, schema in REFERENCE.items()})
-            tables["customers"] = personal.needed(tables["customers"], shop, store.forgotten(warehouse, shop))
+                tables = source.reference(names)
+            hold_to_contract({name: (tables[name], REFERENCE[name]) for name in names})
+            if "customers" in tables:
+                tables["customers"] = personal.needed(tables["customers"], shop, store.forgotten(warehouse, shop))
             for name, frame in tables.items():
                 lake.write_reference(name, frame)
             written = store.remember_till(warehouse, shop, tables, day)
         except KashPipelineError as error:
             raise as_failure(error) from error
         context.log.info("reference: %s", ", ".join(f"{len(frame):,} {name}" for name, frame in tables.items()))
-        for name, parts in TABLES.items():
+        for name, parts in asked.items():
             rows = {part: len(tables[part]) for part in parts}
             rows["versions noted"] = sum(len(written[part]) for part in parts)
             yield dg.MaterializeResult(
@@ -81,8 +116,28 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
                 metadata={"dagster/row_count": rows.pop(name), **rows},
                 data_version=dg.DataVersion(_digest([(tables[part], REFERENCE[part]) for part in parts])),
             )
+        if context.selected_asset_check_keys:
+            yield from _unaffected(warehouse, shop, [name for name in checked if name in asked], day)
 
     return reference
+
+
+def _unaffected(warehouse: sa.Engine, shop: ShopFile, names: list[str], day: date) -> Iterator[dg.AssetCheckResult]:
+    since = date.fromordinal(day.toordinal() - TOLD_DAYS)
+    told = [line for line in changes.report(warehouse, shop, since) if line.where == "till"]
+    for name in names:
+        own = [line for line in told if line.kind == name]
+        used = [(line.day, line.what, line.sent) for line in own if line.sent]
+        yield dg.AssetCheckResult(
+            check_name=UNAFFECTED,
+            asset_key=reference_key(shop, name),
+            passed=not used,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={
+                "changes": len(own),
+                **({"made before the change": table(("noticed", "what", "sent entries"), used)} if used else {}),
+            },
+        )
 
 
 def _digest(tables: list[tuple[pd.DataFrame, pa.DataFrameSchema]]) -> str:

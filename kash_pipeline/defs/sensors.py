@@ -4,7 +4,7 @@ Only the question "which days now, under which key" belongs here. What may be se
 (warehouse/ledger.py), how it is sent is pennylane/publisher.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
@@ -12,9 +12,11 @@ from hashlib import sha256
 import dagster as dg
 import sqlalchemy as sa
 
-from kash_pipeline.defs.jobs import NIGHTLY, PUBLISH, publishing_jobs, range_tags
+from kash_pipeline.defs.instance import OWNER_TAG
+from kash_pipeline.defs.jobs import BUILD_ENTRIES, NIGHTLY, PUBLISH, publishing_jobs, range_tags
 from kash_pipeline.defs.pos import pos_key
 from kash_pipeline.pos.kash_api.events import CLOSE
+from kash_pipeline.reference.store import last_change
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger, ReadyDay, owner_alive
@@ -25,6 +27,11 @@ MAX_DAYS = 92
 MAX_ATTEMPTS = 3
 """After this many attempts a day waits for a person: another try would do what the last ones did."""
 
+CONTENT = "kash/content"
+"""Tag of a publishing run: the days it was asked for, with their content and what the company had."""
+RETRY, RETRY_AT_MOST = timedelta(minutes=5), timedelta(hours=1)
+"""Pause after a run that failed before it could try an entry (PennyLane does not answer), doubled at every failure."""
+
 
 @dataclass(frozen=True)
 class Due:
@@ -33,6 +40,7 @@ class Due:
     first: date
     last: date
     run_key: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,20 @@ class Decision:
 
 
 def due(
-    ready: Sequence[ReadyDay], *, busy: bool, max_days: int = MAX_DAYS, max_attempts: int = MAX_ATTEMPTS
+    ready: Sequence[ReadyDay],
+    *,
+    busy: bool,
+    world: str = "",
+    key_for: Callable[[str], str | None] = lambda content: content,
+    max_days: int = MAX_DAYS,
+    max_attempts: int = MAX_ATTEMPTS,
 ) -> Decision:
     """Which days to publish, given the days with entries that may be sent.
 
     One range at a time: PennyLane's limit is per company, so a second run would only wait for the first. The run key
-    holds days, content and attempt, because a sensor's key never runs twice, not even after a failure.
+    holds days, content, attempt and `world` (what the company had), because a sensor's key never runs twice, not even
+    after a failure. `key_for` makes it of these; None: they were tried, and only a change of them is worth a new try.
+    Days that wait so, for an account to be enabled, do not keep the days after them waiting.
     """
     given_up = [day.business_day for day in ready if day.attempts >= max_attempts]
     waiting = sorted((day for day in ready if day.attempts < max_attempts), key=lambda day: day.business_day)
@@ -59,18 +75,51 @@ def due(
     if not waiting:
         left = f"; {len(given_up)} days were tried {max_attempts} times and wait for a person" if given_up else ""
         return Decision((), given_up, f"nothing to publish{left}")
-    together = [waiting[0]]
-    for day in waiting[1:max_days]:
-        if day.business_day.toordinal() != together[-1].business_day.toordinal() + 1:
-            break
+    for together in _together(waiting, max_days):
+        first, last = together[0].business_day, together[-1].business_day
+        digest = sha256("".join([*(day.digest for day in together), world]).encode()).hexdigest()[:12]
+        content = f"publish:{first}:{last}:{digest}:{max(day.attempts for day in together)}"
+        key = key_for(content)
+        if key is not None:
+            return Decision((Due(first, last, key, content),), given_up, "")
+    return Decision((), given_up, f"{len(waiting)} days wait; nothing changed since they were tried")
+
+
+def _together(waiting: Sequence[ReadyDay], max_days: int) -> Iterator[list[ReadyDay]]:
+    """Days in order, cut where a day is missing between two and after `max_days`."""
+    together: list[ReadyDay] = []
+    for day in waiting:
+        follows = together and day.business_day.toordinal() == together[-1].business_day.toordinal() + 1
+        if together and (not follows or len(together) == max_days):
+            yield together
+            together = []
         together.append(day)
-    first, last = together[0].business_day, together[-1].business_day
-    content = sha256("".join(day.digest for day in together).encode()).hexdigest()[:12]
-    attempt = max(day.attempts for day in together)
-    return Decision((Due(first, last, f"publish:{first}:{last}:{content}:{attempt}"),), given_up, "")
+    if together:
+        yield together
 
 
-def publication_sensor(shop: ShopFile, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+def key_for(instance: dg.DagsterInstance, content: str, now: datetime) -> str | None:
+    """The run key under which `content` may be asked for; None when it was, or failed just now.
+
+    A run that failed is asked for again: PennyLane may answer by then. One that ended well, or was cancelled by a
+    person, is not.
+    """
+    records = instance.get_run_records(dg.RunsFilter(tags={CONTENT: content}))
+    if not records:
+        return content
+    if any(record.dagster_run.status is not dg.DagsterRunStatus.FAILURE for record in records):
+        return None
+    ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
+    pause = min(RETRY * 2 ** (len(records) - 1), RETRY_AT_MOST)
+    return f"{content}:again{len(records)}" if now.timestamp() - ended >= pause.total_seconds() else None
+
+
+def publication_sensor(
+    shop: ShopFile,
+    default_status: dg.DefaultSensorStatus,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> dg.SensorDefinition:
     """Asks for a publishing run when the ledger has entries to send: one indexed query a minute, no remote call.
 
     When nothing is ready it also looks for what a killed publisher left unclear, and for sent entries whose facts
@@ -90,12 +139,19 @@ def publication_sensor(shop: ShopFile, default_status: dg.DefaultSensorStatus) -
     ) -> dg.SensorResult | dg.SkipReason:
         ledger = PublicationLedger(warehouse, shop.shop.id)
         ready = ledger.ready_days() or left_behind(ledger) or ledger.days_to_correct()
-        decision = due(ready, busy=publishing_is_under_way(context.instance))
+        decision = due(
+            ready,
+            busy=building_or_publishing(context.instance),
+            # An account that is enabled or made by a person, or create_accounts: days that waited for it are tried.
+            world=f"{last_change(warehouse, shop, 'pennylane')} {shop.pennylane}",
+            key_for=lambda content: key_for(context.instance, content, now()),
+        )
         if not decision.due:
             return dg.SkipReason(decision.reason)
         return dg.SensorResult(
             run_requests=[
-                dg.RunRequest(run_key=item.run_key, tags=range_tags(item.first, item.last)) for item in decision.due
+                dg.RunRequest(run_key=item.run_key, tags=range_tags(item.first, item.last) | {CONTENT: item.content})
+                for item in decision.due
             ]
         )
 
@@ -191,8 +247,18 @@ def left_behind(ledger: PublicationLedger) -> list[ReadyDay]:
 
 def publishing_is_under_way(instance: dg.DagsterInstance) -> bool:
     """Whether a run that publishes is queued or running."""
-    active = dg.RunsFilter(statuses=[*NOT_FINISHED])
-    return any(run.job_name in publishing_jobs() for run in instance.get_runs(active, limit=100))
+    return _under_way(instance, publishing_jobs())
+
+
+def building_or_publishing(instance: dg.DagsterInstance) -> bool:
+    """Whether a run that builds entries or publishes them is queued or running: one works on what the other makes."""
+    return _under_way(instance, publishing_jobs() | {BUILD_ENTRIES})
+
+
+def _under_way(instance: dg.DagsterInstance, jobs: Collection[str]) -> bool:
+    active = instance.get_runs(dg.RunsFilter(statuses=[*NOT_FINISHED]), limit=100)
+    # A killed command leaves its run as started until the next command puts the records in order.
+    return any(run.job_name in jobs and owner_alive(run.tags.get(OWNER_TAG)) is not False for run in active)
 
 
 NOT_FINISHED = (

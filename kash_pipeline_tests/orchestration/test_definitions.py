@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from kash_pipeline.definitions import build_definitions, defs
-from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, NIGHTLY, PUBLISH, REFERENCE_SYNC
+from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, NIGHTLY, PUBLISH, REFERENCE_CHECK, REFERENCE_SYNC
 from kash_pipeline.defs.publishing import company_pool
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment
@@ -85,7 +85,7 @@ def test_five_assets_are_daily_and_a_year_of_them_is_one_run(definitions: dg.Def
 
 def test_jobs_run_in_one_process(definitions: dg.Definitions) -> None:
     """Dagster's default starts a process per step, 17 times slower on steps of this size."""
-    jobs = {REFERENCE_SYNC, EXTRACT, BUILD_ENTRIES, PUBLISH, NIGHTLY}
+    jobs = {REFERENCE_SYNC, REFERENCE_CHECK, EXTRACT, BUILD_ENTRIES, PUBLISH, NIGHTLY}
     assert {job.name for job in definitions.jobs or []} == jobs
     for name in [*jobs, "__ASSET_JOB"]:
         assert definitions.resolve_job_def(name).executor_def is dg.in_process_executor
@@ -106,7 +106,7 @@ def test_a_shop_without_pennylane_has_nothing_that_sends() -> None:
     definitions = build_definitions(make_shop())
     assert not [spec for spec in definitions.resolve_all_asset_specs() if "pennylane" in spec.key.path]
     assert PUBLISH not in {job.name for job in definitions.jobs or []}
-    assert not definitions.sensors
+    assert [sensor.name for sensor in definitions.sensors or []] == ["rebuild_after_change"]
 
 
 def test_the_code_location_loads_without_a_database_and_starts_nothing(tmp_path: Path) -> None:

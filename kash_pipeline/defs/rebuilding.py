@@ -1,0 +1,144 @@
+"""When days are built again unasked: the sensor that looks for changes of reference data and of the shop file.
+
+Only the question "which days, for which change" belongs here: what counts as a change is reference/history.py's, how
+days are built accounting.py's. Days already sent are never asked for; reference.py and `mapping diff` report them.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from hashlib import sha256
+
+import dagster as dg
+import sqlalchemy as sa
+
+from kash_pipeline.defs.jobs import BUILD_ENTRIES, range_tags
+from kash_pipeline.defs.sensors import building_or_publishing
+from kash_pipeline.errors import SettingsError
+from kash_pipeline.reference.release import runs_of, unsent_days
+from kash_pipeline.reference.store import last_change
+from kash_pipeline.settings import ShopFile, load_shop
+
+MAX_RUNS = 20
+"""Stretches of days asked for at once; the others follow when these are built. A year held but for Sundays is 52."""
+
+BECAUSE = "kash/because"
+"""Tag of a run that says which change it was asked for."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What entries are made of besides facts: when the till's reference data last changed, and the shop file's hash."""
+
+    reference: str
+    shop_file: str
+
+
+def world(engine: sa.Engine, shop: ShopFile) -> World:
+    """One query and a hash. [pennylane] is left out: it says nothing of what an entry is."""
+    changed = last_change(engine, shop, "till")
+    file = shop.model_dump_json(exclude={"pennylane"})
+    return World(changed.isoformat() if changed else "", sha256(file.encode()).hexdigest()[:16])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The sensor's cursor, kept in Dagster's database: what of the world was acted on.
+
+    started   when the first look was
+    changes   how many changes there were since; with `started` it makes run keys that never repeat, even when a shop
+              file is changed back to what it was
+    through   the last day asked for, while days of this change are left to ask for
+    """
+
+    world: World
+    started: str
+    changes: int = 0
+    through: str | None = None
+
+    def to_cursor(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_cursor(cls, cursor: str) -> "Asked":
+        stored = json.loads(cursor)
+        return cls(**{**stored, "world": World(**stored["world"])})
+
+
+def rebuild_sensor(
+    shop: ShopFile, default_status: dg.DefaultSensorStatus, *, reread: Callable[[], ShopFile] | None = None
+) -> dg.SensorDefinition:
+    """Asks for runs over the days never sent when what they are made of has changed: two small queries a minute.
+
+    `reread` gives the shop file of now (by default from its path): the process that ticks read it when it started. The
+    first look only remembers; a change is asked for once, whether the rebuild alters anything or not.
+    """
+
+    def now() -> ShopFile:
+        return reread() if reread else load_shop(shop.path or "")
+
+    @dg.sensor(
+        name="rebuild_after_change",
+        job_name=BUILD_ENTRIES,
+        minimum_interval_seconds=60,
+        default_status=default_status,
+        description=(
+            "Builds held days and days never sent again when the till's reference data or the shop file changed; what "
+            "is sent stays."
+        ),
+    )
+    def rebuild_after_change(
+        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[sa.Engine]
+    ) -> dg.SensorResult | dg.SkipReason:
+        try:
+            file = now()
+        except SettingsError as error:
+            return dg.SkipReason(f"the shop file cannot be used: {error}")
+        found = world(warehouse, file)
+        if context.cursor is None:
+            first = Asked(found, started=datetime.now(UTC).isoformat())
+            return dg.SensorResult(
+                skip_reason="first look: what changes from now on is asked for", cursor=first.to_cursor()
+            )
+        asked = Asked.from_cursor(context.cursor)
+        if found == asked.world and asked.through is None:
+            return dg.SkipReason("neither the till's reference data nor the shop file changed")
+        if building_or_publishing(context.instance):
+            return dg.SkipReason("something changed; a run that builds or publishes is under way")
+        because = _because(asked.world, found)
+        if found != asked.world:
+            asked = Asked(found, asked.started, asked.changes + 1)
+        begin = max(shop.chart[0].start, file.chart[0].start)
+        after = date.fromisoformat(asked.through) if asked.through else date.min
+        stretches = runs_of(day for day in unsent_days(warehouse, file) if day >= begin and day > after)
+        these, more = stretches[:MAX_RUNS], stretches[MAX_RUNS:]
+        asked = Asked(
+            asked.world, asked.started, asked.changes, through=these[-1][-1].isoformat() if these and more else None
+        )
+        if not these:
+            return dg.SensorResult(skip_reason=f"{because}: every day is sent", cursor=asked.to_cursor())
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(
+                    run_key=f"rebuild:{days[0]}:{days[-1]}:{asked.started}:{asked.changes}",
+                    tags=range_tags(days[0], days[-1]) | {BECAUSE: because},
+                )
+                for days in these
+            ],
+            cursor=asked.to_cursor(),
+        )
+
+    return rebuild_after_change
+
+
+def _because(before: World, after: World) -> str:
+    said = [
+        words
+        for words, differs in (
+            ("the till's reference data changed", before.reference != after.reference),
+            ("the shop file changed", before.shop_file != after.shop_file),
+        )
+        if differs
+    ]
+    return " and ".join(said) or "the rest of an earlier change"
