@@ -4,12 +4,13 @@ Only this decision and its frames belong here. What a reversal says is accountin
 are warehouse/ledger.py's, sending them is publisher.py's like any entry.
 
 An entry that a person edited or deleted in PennyLane is never corrected by us: a reversal of what we sent would be
-wrong by what they changed. A closed period is not touched either: the correction is dated on the first open day.
+wrong by what they changed. A closed period is not touched either: the correction is dated on the first open day, and
+where a freeze date that the API hides refuses that, on the first of a later month.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
+from datetime import date, timedelta
 
 import pandas as pd
 
@@ -26,6 +27,23 @@ def first_open_day(years: Sequence[FiscalYear], day: date) -> date | None:
         if year.open and year.finish >= day:
             return max(year.start, day)
     return None
+
+
+def later_day(years: Sequence[FiscalYear], day: date, today: date) -> date | None:
+    """Where a correction goes that PennyLane refused on `day` because of its date; None when no day is left.
+
+    The first open day when the fiscal year is closed. Otherwise an accountant froze the books up to some day, which the
+    API does not show (reference of Sep 2026, section 7.8) and which is mostly the end of a month or quarter: the first
+    of the next month, month by month, at last `today`; never later, because nobody freezes days to come.
+    """
+    opens = first_open_day(years, day)
+    if opens != day:
+        return opens
+    next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    opens = first_open_day(years, next_month)
+    if opens is not None and opens <= today:
+        return opens
+    return today if day < today and first_open_day(years, today) == today else None
 
 
 def corrections_of(

@@ -38,14 +38,15 @@ from kash_pipeline.pennylane.client import (
     PennylaneClient,
 )
 from kash_pipeline.pennylane.comparing import Books
-from kash_pipeline.pennylane.correcting import corrections_of
-from kash_pipeline.pennylane.customers import stored_customers, sync_customers
+from kash_pipeline.pennylane.correcting import corrections_of, later_day
+from kash_pipeline.pennylane.customers import former_accounts, stored_customers, sync_customers
 from kash_pipeline.pennylane.errors import (
     ConnectAgain,
     NotFound,
     NotSent,
     PennylaneError,
     ReferenceMissing,
+    RuleBroken,
     ScopeMissing,
     Unauthorized,
     WrongCompany,
@@ -87,6 +88,8 @@ class PublishReport:
     held       another entry has the piece number  blocked   an account, journal or customer is missing: stays ready
     waiting    no clear answer yet: looked for at the next run
     differing  in PennyLane otherwise than we sent it
+    corrections  sent before, and their facts changed: `why` names the reversal and the new entry, which count as
+                 posted when they are          to_correct  the same, but a person or the shop file decides
     """
 
     posted: int = 0
@@ -97,12 +100,17 @@ class PublishReport:
     blocked: list[Problem] = field(default_factory=list)
     waiting: list[Problem] = field(default_factory=list)
     differing: list[Problem] = field(default_factory=list)
-    corrected: int = 0
+    corrections: list[Problem] = field(default_factory=list)
     to_correct: list[Problem] = field(default_factory=list)
     lettering: LetteringReport = field(default_factory=LetteringReport)
     posted_by_day: Counter[date] = field(default_factory=Counter)
     requests: int = 0
     seconds: float = 0.0
+
+    @property
+    def corrected(self) -> int:
+        """Entries that got their correction."""
+        return len(self.corrections)
 
     @property
     def nothing_to_do(self) -> bool:
@@ -150,6 +158,7 @@ class Publisher:
     customers   the till's customers (schemas/facts.py CUSTOMERS), needed when entries name some not yet in PennyLane
     settle      seconds after sending from which "not there" counts
     patience    seconds to wait for a living publisher that lost its turn
+    today       no correction is moved beyond it; default: the shop's calendar
     `sleep` can be passed in.
     """
 
@@ -163,6 +172,7 @@ class Publisher:
         workers: int = WORKERS,
         settle: float = SETTLE_SECONDS,
         patience: float = PATIENCE_SECONDS,
+        today: date | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
@@ -172,6 +182,7 @@ class Publisher:
         self._workers = workers
         self._settle = settle
         self._patience = patience
+        self._today = today or datetime.now(shop.zone).date()
         self._sleep = sleep
         self._ledger = PublicationLedger(engine, shop.shop.id)
         # Asked once a publisher, not once a call: a year is published month by month.
@@ -248,6 +259,7 @@ class _Run:
         self.workers = publisher._workers
         self.settle = publisher._settle
         self.patience = publisher._patience
+        self.today = publisher._today
         self.sleep = publisher._sleep
         self.turn = turn
         self.report = report
@@ -261,6 +273,11 @@ class _Run:
         self.total = 0
         self.company_id = 0
         self.journals: dict[str, int] = {}
+        # Corrections whose day PennyLane calls closed, with its words; then the keys of those given a later day.
+        self.too_late: list[tuple[Row, str]] = []
+        self.moved: list[str] = []
+        self.no_day_left: set[str] = set()
+        self.years_asked_again = False
 
     def run(self, first: date | None, last: date | None, doubtful: list[Intent]) -> None:
         self._who()
@@ -287,6 +304,8 @@ class _Run:
                     readings.append(reader.submit(self._read_back, to_read))
                 if self.stop is not None:
                     break
+            if posted := self._post_moved():
+                readings.append(reader.submit(self._read_back, posted))
             for reading in readings:
                 reading.result()
         if self.stop is not None:
@@ -327,8 +346,8 @@ class _Run:
             if self.only is not None:
                 made = [row for one in (reversal, replacement) if one and (row := self.ledger.row(one.key))]
                 self.only = {**self.only, **{row.key: row.digest for row in made}}
-            with self.lock:
-                self.report.corrected += 1
+            names = " and ".join(one.key for one in (reversal, replacement) if one)
+            self._problem(self.report.corrections, item.row, f"{item.how} after sending: {names}")
 
     # --- whose books, and what its things are called ------------------------------------------------------------
 
@@ -352,6 +371,7 @@ class _Run:
         self.journals = reference.stored_journals(self.engine, self.shop, self.company_id)
         self.books.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
         self.books.customers = stored_customers(self.engine, self.shop, self.company_id)
+        self.books.former = former_accounts(self.engine, self.shop, self.company_id)
 
     def _find_missing(self, contents: Iterable[Content]) -> list[str]:
         """Synchronise what these entries need and we do not know; what stays missing, in words."""
@@ -486,11 +506,13 @@ class _Run:
                     self._adopt(intent, found[row.key])
         # What stands in a closed year was posted while it was open: taken over all the same.
         left = [row for row in rows if not found.get(row.key) and self._period_is_open(row)]
+        self._move_too_late()
         for _ in range(ROUNDS):
             unclear = self._post_all(left)
             if unclear and not isinstance(self.stop, _TurnLost):
                 self._resolve(unclear)
-            left = [row for row in self._as_they_are(left) if row.state == "ready"]
+            self._move_too_late()
+            left = [row for row in self._as_they_are(left) if row.state == "ready" and row.key not in self.moved]
             if not left or self.stop is not None:
                 break
         for row in left if self.stop is None else ():
@@ -526,8 +548,49 @@ class _Run:
     def _period_is_open(self, row: Row) -> bool:
         closed = reference.period_problem(self._years(), row.date)
         if closed is not None:
-            self._refuse(row, f"nothing can be posted on {row.date}: {closed}")
+            self._period_closed(row, f"nothing can be posted on {row.date}: {closed}")
         return closed is None
+
+    # --- corrections of a closed period ---------------------------------------------------------------------------
+
+    def _period_closed(self, row: Row, why: str) -> None:
+        """Nothing of it is in PennyLane: an entry is refused, a correction gets a later day when all are sent."""
+        if row.role == "original":
+            self._refuse(row, why)
+            return
+        with self.lock:
+            self.too_late.append((row, why))
+
+    def _move_too_late(self) -> None:
+        """Give corrections whose day is closed the next day to try; those that have none left are refused."""
+        closed, self.too_late = self.too_late, []
+        if closed and not self.years_asked_again:
+            # The year may have been closed since it was asked; a freeze date shows nowhere.
+            self.publisher.years, self.years_asked_again = None, True
+        for row, why in closed:
+            day = later_day(self._years(), row.date, self.today)
+            if day is None:
+                self.no_day_left.add(row.key)
+                self._refuse(row, f"{why}; no later day up to {self.today} is open for it either")
+            else:
+                self.ledger.move(row.key, day, why)
+                self.moved.append(row.key)
+
+    def _post_moved(self) -> list[Row]:
+        """Post corrections on their later day, one ahead: when its day is refused too, the others need not ask."""
+        posted: list[Row] = []
+        while self.moved and self.stop is None:
+            keys, self.moved = set(self.moved), []
+            rows = sorted((row for key in keys if (row := self.ledger.row(key))), key=lambda row: (row.date, row.key))
+            ahead, others = rows[0], [row for row in rows[1:] if row.date == rows[0].date]
+            self.moved = [row.key for row in rows if row.date != ahead.date]
+            posted += self._post_window([ahead])
+            if ahead.key in self.moved or ahead.key in self.no_day_left:
+                self.too_late = [(row, f"as {ahead.key}: closed on {ahead.date}") for row in others]
+                self._move_too_late()
+            elif others and self.stop is None:
+                posted += self._post_window(others)
+        return posted
 
     def _post_all(self, rows: list[Row]) -> list[Intent]:
         """Post concurrently; the intents whose end is unclear. Stops early when told, or when too much is unclear."""
@@ -588,7 +651,10 @@ class _Run:
             self.ledger.back_to_ready(row.key, error.message)
             self._stop(error)
             return True
-        self._refuse(row, error.message)
+        if isinstance(error, RuleBroken) and error.closed_period:
+            self._period_closed(row, error.message)
+        else:
+            self._refuse(row, error.message)
         return True
 
     def _still_our_turn(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as arrow
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from kash_pipeline.warehouse.errors import LedgerBusy, LedgerError
@@ -508,6 +508,31 @@ class PublicationLedger:
             if row is None:
                 raise self._not_allowed(self._locked_row(connection, key), state)
             self._drop_if_unwanted(connection, row)
+
+    def move(self, key: str, day: date, why: str) -> None:
+        """A correction that PennyLane refused for its date is to be sent on `day` instead, under the same key.
+
+        Only for what is certainly not in PennyLane. Links and digests stay as they are. Raises LedgerError when it is
+        not a correction that waits, or another process is sending it.
+        """
+        with self._engine.begin() as connection:
+            row = self._update(
+                connection,
+                _P.key == key,
+                _P.role != "original",
+                sa.or_(_P.state == "ready", sa.and_(_P.state == "sending", _P.owner == this_process())),
+                state="ready",
+                date=day,
+                correction=_P.correction.concat(sa.cast({"date": day.isoformat()}, JSONB)),
+                # Tries on other days are no reason to give this one up.
+                attempts=0,
+                error=why,
+                sent_digest=None,
+                sent_entry=None,
+                owner=None,
+            )
+            if row is None:
+                raise self._not_allowed(self._locked_row(connection, key), f"one of {day}")
 
     def back_to_ready(self, key: str, error: str | None = None) -> None:
         """It is certainly not in PennyLane: it may be sent (again). `error` says what happened, for the reader."""

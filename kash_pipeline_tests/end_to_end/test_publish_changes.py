@@ -6,8 +6,11 @@ from datetime import date
 
 import pytest
 
+from kash_pipeline.pennylane.client import FiscalYear as FiscalYearOfApi
+from kash_pipeline.pennylane.correcting import later_day
+from kash_pipeline.pennylane.publisher import PublishingStopped, reconsider
 from kash_pipeline.pennylane.watching import hands
-from kash_pipeline.sandbox.pennylane import FiscalYear
+from kash_pipeline.sandbox.pennylane import Fault, FiscalYear
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
 
@@ -96,6 +99,98 @@ def test_a_correction_of_a_closed_year_is_dated_on_the_first_open_day(pennylane:
     dates = {entry.date for entry in pennylane.sandbox.admin.entries() if entry.piece_number.endswith(("R1", "N1"))}
     assert dates == {date(2027, 1, 1)}
     assert balances(pennylane) == should_be(pennylane)
+
+
+def corrections(world: World) -> dict[str, date]:
+    return {
+        entry.piece_number: entry.date
+        for entry in world.sandbox.admin.entries()
+        if entry.piece_number.endswith(("R1", "N1"))
+    }
+
+
+def test_a_correction_that_a_hidden_freeze_date_refuses_goes_to_the_first_month_that_is_open(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    pennylane.sandbox.admin.freeze(date(2026, 5, 16))
+    pennylane.book(DAYS, make_books(DAYS, salt="late"))
+    pennylane.sandbox.requests.clear()
+    report = pennylane.publish(today=date(2026, 9, 9))
+    assert (report.corrected, report.posted, report.problems) == (6, 12, [])
+    assert set(corrections(pennylane).values()) == {date(2026, 6, 1)}
+    assert balances(pennylane) == should_be(pennylane)
+    # Each once on its own day; then April and May are tried by one ahead of the others, June by all.
+    assert pennylane.sandbox.requests.count("POST", "ledger_entries$", 422) == 12 + 2
+    assert pennylane.states() == {"superseded": 6, "verified": 12}
+    reversal, replacement = (pennylane.ledger.row(f"{SALE}-{code}1") for code in "RN")
+    assert reversal is not None
+    assert replacement is not None
+    assert (reversal.corrects, replacement.corrects, reversal.business_day) == (SALE, SALE, FIRST)
+    assert pennylane.publish(today=date(2026, 9, 9)).nothing_to_do
+
+
+def test_a_correction_with_no_open_day_left_waits_with_its_reason_and_goes_when_the_books_are_open(
+    pennylane: World,
+) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    pennylane.sandbox.admin.freeze(date(2026, 6, 1))
+    pennylane.book(DAYS, make_books(DAYS, salt="late"))
+    today = date(2026, 4, 20)
+    report = pennylane.publish(today=today)
+    assert len(report.refused) == 12
+    assert "frozen" in report.refused[0].why
+    assert "no later day up to 2026-04-20 is open" in report.refused[0].why
+    assert corrections(pennylane) == {}
+    pennylane.sandbox.admin.freeze(date(2026, 4, 20))
+    assert reconsider(pennylane.engine, pennylane.shop, DAYS[0], DAYS[-1]) == 12
+    assert pennylane.publish(today=today).posted == 12
+    assert set(corrections(pennylane).values()) == {today}
+    assert balances(pennylane) == should_be(pennylane)
+
+
+def test_lost_answers_and_a_stop_on_the_way_to_an_open_day_leave_each_correction_once(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    pennylane.sandbox.admin.freeze(date(2026, 4, 15))
+    pennylane.book(DAYS, make_books(DAYS, salt="late"))
+    # 12 are refused in March and one in April; the one that May takes loses its answer, and two later all is stopped.
+    pennylane.sandbox.faults.add(Fault("cut_after", path="ledger_entries$", method="POST", skip=13))
+    pennylane.sandbox.faults.add(
+        Fault("refuse", path="ledger_entries$", method="POST", skip=16, count=None, status=401)
+    )
+    with pytest.raises(PublishingStopped) as stopped:
+        pennylane.publish(today=date(2026, 9, 9))
+    assert stopped.value.report.adopted == 1
+    assert 0 < len(corrections(pennylane)) < 12
+    pennylane.sandbox.faults.clear()
+    assert pennylane.publish(today=date(2026, 9, 9)).problems == []
+    assert Counter(corrections(pennylane).values()) == {date(2026, 5, 1): 12}
+    pieces = Counter(entry.piece_number for entry in pennylane.sandbox.admin.entries())
+    assert set(pieces.values()) == {1}
+    assert balances(pennylane) == should_be(pennylane)
+
+
+@pytest.mark.parametrize(
+    ("day", "today", "later"),
+    [
+        ("2026-03-31", "2026-09-09", "2026-04-01"),
+        ("2026-04-01", "2026-09-09", "2026-05-01"),
+        ("2026-09-01", "2026-09-09", "2026-09-09"),
+        ("2026-09-09", "2026-09-09", None),
+        ("2025-12-31", "2026-02-02", "2026-01-01"),
+        # 2024 is closed: its corrections go to the next open year, which then is tried month by month like any other.
+        ("2024-12-31", "2026-02-02", "2025-01-01"),
+        ("2026-12-31", "2027-03-03", None),
+    ],
+)
+def test_where_a_refused_correction_goes(day: str, today: str, later: str | None) -> None:
+    years = [
+        FiscalYearOfApi(number, date(year, 1, 1), date(year, 12, 31), status)
+        for number, (year, status) in enumerate([(2024, "frozen"), (2025, "open"), (2026, "reopen"), (2027, "closed")])
+    ]
+    found = later_day(years, date.fromisoformat(day), date.fromisoformat(today))
+    assert found == (date.fromisoformat(later) if later else None)
 
 
 @pytest.mark.parametrize("hand", ["edits", "deletes"])
