@@ -128,12 +128,16 @@ def build(
     )
 
 
-def carry_before(facts: Facts, shop: ShopFile, day: date) -> Carry:
-    """What the days before `day` leave behind, from their facts.
+def carry_before(
+    facts: Facts, shop: ShopFile, day: date, *, first: date | None = None, carry: Carry | None = None
+) -> Carry:
+    """What the days before `day` leave behind, from their facts; nothing is built.
 
-    Needs orders, payments, closings, cash_movements and payment_methods of these days; lines are not looked at.
+    Needs orders, payments, closings, cash_movements and payment_methods of these days; lines are not looked at. With
+    `first` the facts before it are ignored: `carry` is what those days left.
     """
-    return _carry_at(in_fixed_order(facts), shop, to_number(day))
+    begin = None if first is None else to_number(first)
+    return _carry_at(in_fixed_order(facts), shop, to_number(day), begin, carry)
 
 
 def trial_balance(entry_lines: pd.DataFrame) -> pd.DataFrame:
@@ -151,11 +155,12 @@ def trial_balance(entry_lines: pd.DataFrame) -> pd.DataFrame:
     return plain.sort_values(keys, na_position="first", ignore_index=True)
 
 
-def _carry_at(facts: Facts, shop: ShopFile, start: int) -> Carry:
+def _carry_at(facts: Facts, shop: ShopFile, start: int, first: int | None = None, carry: Carry | None = None) -> Carry:
+    carry = carry or Carry()
     span = day_range(facts)
     if span is None or span[0] >= start:
-        return Carry()
-    window = open_window(facts, Carry(), span[0], start - 1)
+        return carry
+    window = open_window(facts, carry, span[0] if first is None else first, start - 1)
     calendar = Calendar.of(window)
     chart = Chart(shop, facts)
     clearing = clearing_postings(window, chart, Targets(), calendar, by_closing=False)
