@@ -36,9 +36,9 @@ class World:
 
 
 def world(engine: sa.Engine, shop: ShopFile) -> World:
-    """One query and a hash. [pennylane] is left out: it says nothing of what an entry is."""
+    """One query and a hash of what is written in the file, comments apart; [pennylane] says nothing of an entry."""
     changed = last_change(engine, shop, "till")
-    file = shop.model_dump_json(exclude={"pennylane"})
+    file = shop.model_dump_json(exclude={"pennylane"}, exclude_unset=True)
     return World(changed.isoformat() if changed else "", sha256(file.encode()).hexdigest()[:16])
 
 
@@ -61,9 +61,13 @@ class Asked:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_cursor(cls, cursor: str) -> "Asked":
-        stored = json.loads(cursor)
-        return cls(**{**stored, "world": World(**stored["world"])})
+    def from_cursor(cls, cursor: str | None) -> "Asked | None":
+        """None before the first look, and for a cursor that a person emptied or wrote."""
+        try:
+            stored = json.loads(cursor or "")
+            return cls(**{**stored, "world": World(**stored["world"])})
+        except (ValueError, TypeError, KeyError):
+            return None
 
 
 def rebuild_sensor(
@@ -96,12 +100,12 @@ def rebuild_sensor(
         except SettingsError as error:
             return dg.SkipReason(f"the shop file cannot be used: {error}")
         found = world(warehouse, file)
-        if context.cursor is None:
+        asked = Asked.from_cursor(context.cursor)
+        if asked is None:
             first = Asked(found, started=datetime.now(UTC).isoformat())
             return dg.SensorResult(
                 skip_reason="first look: what changes from now on is asked for", cursor=first.to_cursor()
             )
-        asked = Asked.from_cursor(context.cursor)
         if found == asked.world and asked.through is None:
             return dg.SkipReason("neither the till's reference data nor the shop file changed")
         if building_or_publishing(context.instance):

@@ -3,6 +3,7 @@
 import socket
 from datetime import UTC, date, datetime, timedelta
 from itertools import takewhile
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -22,8 +23,10 @@ from kash_pipeline.defs.jobs import (
     schedules,
 )
 from kash_pipeline.defs.partitions import business_days, by_month, yesterday
+from kash_pipeline.defs.rebuilding import rebuild_sensor
 from kash_pipeline.defs.sensors import building_or_publishing, due, publication_sensor, publishing_is_under_way
 from kash_pipeline.errors import SettingsError
+from kash_pipeline.settings import load_shop
 from kash_pipeline.warehouse.ledger import ReadyDay
 from kash_pipeline_tests.orchestration.till import make_shop
 
@@ -121,7 +124,7 @@ def test_days_that_were_tried_and_wait_for_an_account_do_not_keep_others_waiting
                 return None
             assert isinstance(result, dg.SensorResult)
             [request] = result.run_requests or []
-            tags = request.tags | {"dagster/run_key": str(request.run_key)}
+            tags = {**request.tags, "dagster/run_key": str(request.run_key)}
             status = dg.DagsterRunStatus.FAILURE if fails else dg.DagsterRunStatus.SUCCESS
             assert not instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": str(request.run_key)}))
             instance.add_run(dg.DagsterRun(job_name=PUBLISH, status=status, tags=tags))
@@ -140,6 +143,85 @@ def test_days_that_were_tried_and_wait_for_an_account_do_not_keep_others_waiting
                 "values ('bakery', 'pennylane', 1, 'accounts', '7', '2026-03-11', '{}')"
             )
         assert [ask(), ask(), ask()] == ["2026-03-01", "2026-03-05", None]
+
+
+SHOP_FILE = """
+[shop]
+id = "bakery"
+name = "Boulangerie"
+[source]
+kind = "files"
+path = "facts"
+[[chart]]
+from = "2026-01-01"
+methods = { cash = "530000" }
+"""
+
+
+def test_days_never_sent_are_asked_for_once_per_change_of_the_shop_file(engine: sa.Engine, tmp_path: Path) -> None:
+    """Whatever the daemon forgets: the cursor is in Dagster's database, and run keys never repeat."""
+    path = tmp_path / "shop.toml"
+    path.write_text(SHOP_FILE)
+    with engine.begin() as connection:
+        for day in range(1, 31, 2):
+            connection.exec_driver_sql(_ledger_row(f"A{day}", f"2026-03-{day:02d}", "ready"))
+            connection.exec_driver_sql(_ledger_row(f"B{day}", f"2026-05-{day:02d}", "refused"))
+            connection.exec_driver_sql(_ledger_row(f"C{day}", f"2026-04-{day:02d}", "verified"))
+        connection.exec_driver_sql("update kash.publication set sent_at = now() where state = 'verified'")
+        # Before the shop's first chart: no day of it.
+        connection.exec_driver_sql(_ledger_row("D", "2025-12-31", "ready"))
+    unsent = [f"2026-{month}-{day:02d}" for month in ("03", "05") for day in range(1, 31, 2)]
+    cursor: str | None = None
+    keys: list[str | None] = []
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def ask() -> list[str] | str:
+            """The days asked for by a sensor of a process that just started, or why none."""
+            nonlocal cursor
+            sensor = rebuild_sensor(shop, dg.DefaultSensorStatus.RUNNING)
+            context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"warehouse": engine})
+            result = sensor(context)
+            if isinstance(result, dg.SkipReason):
+                return str(result.skip_message)
+            assert isinstance(result, dg.SensorResult)
+            cursor = result.cursor or cursor
+            keys.extend(request.run_key for request in result.run_requests or [])
+            for request in result.run_requests or []:
+                assert request.tags["dagster/asset_partition_range_end"] == _first(request)
+            return [_first(request) for request in result.run_requests or []]
+
+        shop = load_shop(path)
+        assert ask() == []
+        assert ask() == "neither the till's reference data nor the shop file changed"
+        path.write_text(SHOP_FILE + "# a word to whoever reads this\n")
+        assert ask() == "neither the till's reference data nor the shop file changed"
+        path.write_text(SHOP_FILE + 'card = "511500')
+        assert "no valid TOML" in str(ask())
+
+        path.write_text(SHOP_FILE.replace("530000", "531000"))
+        run = dg.DagsterRun(job_name=NIGHTLY, status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(run)
+        assert ask() == "something changed; a run that builds or publishes is under way"
+        instance.delete_run(run.run_id)
+        assert [ask(), ask()] == [unsent[:20], unsent[20:]]
+        assert ask() == "neither the till's reference data nor the shop file changed"
+
+        path.write_text(SHOP_FILE)
+        assert [ask(), ask()] == [unsent[:20], unsent[20:]]
+        path.write_text(SHOP_FILE.replace("530000", "531000"))
+        assert [ask(), ask()] == [unsent[:20], unsent[20:]]
+        assert len(set(keys)) == len(keys) == 90
+
+        path.write_text(SHOP_FILE)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("update kash.publication set state = 'sent', sent_at = now()")
+        assert ask() == []
+        cursor = "emptied by hand"
+        assert ask() == []
+
+
+def _first(request: dg.RunRequest) -> str:
+    return request.tags["dagster/asset_partition_range_start"]
 
 
 @pytest.mark.parametrize(
@@ -177,8 +259,8 @@ def test_yesterday_is_a_calendar_day_of_the_shop(at: datetime, day: date) -> Non
     assert yesterday(at, PARIS) == day
 
 
-def schedule(name: str, **shop: str) -> dg.ScheduleDefinition:
-    return {item.name: item for item in schedules(make_shop(**shop), "production")}[name]
+def schedule(name: str, day_starts_at: str = "00:00") -> dg.ScheduleDefinition:
+    return {item.name: item for item in schedules(make_shop(day_starts_at=day_starts_at), "production")}[name]
 
 
 @pytest.mark.parametrize("day", [date(2026, 3, 29), date(2026, 10, 25)])
@@ -205,6 +287,7 @@ def test_the_nightly_run_is_for_the_day_that_ended(engine: sa.Engine) -> None:
             instance, scheduled_execution_time=datetime(2026, 3, 30, 4, 30, tzinfo=PARIS)
         )
         request = nightly(context)
+    assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2026-03-29"
 
 
