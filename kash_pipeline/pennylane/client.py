@@ -9,6 +9,7 @@ contracts/pennylane-openapi.yaml.
 """
 
 import json
+import logging
 import random
 import threading
 import time
@@ -39,8 +40,23 @@ LABEL_LENGTH = 255  # the limits of entry and line labels are undocumented; 255 
 # connections in 4 of 44 cases. Dropping them ourselves first costs a handshake and never a POST.
 KEEPALIVE_EXPIRY = 2.0
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+ADDRESS = ("address", "postal_code", "city", "country_alpha2")
 _LONGEST_WAIT = 60.0
 T = TypeVar("T")
+
+
+class _WithoutQuery(logging.Filter):
+    """httpx logs each address from INFO on; a filter in the query may hold e-mail addresses of customers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                str(part.copy_with(query=None)) if isinstance(part, httpx.URL) else part for part in record.args
+            )
+        return True
+
+
+_WITHOUT_QUERY = _WithoutQuery()
 
 
 class TokenSource(Protocol):
@@ -172,7 +188,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Customer:
-    """A customer of either kind; `account_id` is the auxiliary account PennyLane made for them."""
+    """A customer of either kind; `account_id` is the auxiliary account PennyLane made for them.
+
+    `address`: street, postal code, city, country (two letters) of the billing address; what is not set is empty.
+    """
 
     id: int
     kind: str
@@ -182,6 +201,9 @@ class Customer:
     vat_number: str | None
     emails: tuple[str, ...]
     account_id: int | None
+    first_name: str = ""
+    last_name: str = ""
+    address: tuple[str, str, str, str] = ("", "", "", "")
 
 
 @dataclass(frozen=True)
@@ -268,6 +290,8 @@ class PennylaneClient:
             headers={"accept": "application/json", "user-agent": "kash-pipeline"},
             follow_redirects=False,
         )
+        # The same object twice is added once.
+        logging.getLogger("httpx").addFilter(_WITHOUT_QUERY)
         self.requests: Counter[str] = Counter()
         self._counting = threading.Lock()
 
@@ -442,18 +466,38 @@ class PennylaneClient:
 
     def customers(self, *conditions: dict[str, object]) -> list[Customer]:
         """Customers of both kinds that fulfil all `conditions`."""
-        pages = self._pages("/customers", "looking for customers", filters=list(conditions) or None)
-        return [_customer(item) for item in pages]
+        try:
+            pages = self._pages("/customers", "looking for customers", filters=list(conditions) or None)
+            return [_customer(item) for item in pages]
+        except PennylaneError as error:
+            error.hide(each["value"] for each in conditions if each["field"] != "external_reference")
+            raise
 
     def create_company_customer(self, body: dict[str, Any]) -> Customer:
         """Raises Conflict when the external reference is taken."""
-        answer = self._json("POST", "/company_customers", f"creating customer {body.get('name')}", body=body)
-        return _customer(answer, kind="company")
+        return self._write_customer("POST", "/company_customers", "company", "creating", body)
 
     def create_individual_customer(self, body: dict[str, Any]) -> Customer:
         """Raises Conflict when the external reference is taken."""
-        doing = f"creating customer {body.get('first_name')} {body.get('last_name')}"
-        return _customer(self._json("POST", "/individual_customers", doing, body=body), kind="individual")
+        return self._write_customer("POST", "/individual_customers", "individual", "creating", body)
+
+    def update_customer(self, customer: Customer, changes: dict[str, Any]) -> Customer:
+        """Change these fields, by the endpoint of the customer's kind: the other kind's damages it.
+
+        Repeated when the end is unclear: the same fields twice are the same customer. Raises NotFound when it is gone.
+        """
+        path = f"/{customer.kind}_customers/{customer.id}"
+        return self._write_customer("PUT", path, customer.kind, f"changing customer id {customer.id}", changes)
+
+    def _write_customer(self, method: str, path: str, kind: str, doing: str, body: dict[str, Any]) -> Customer:
+        """What PennyLane says of a person's data may quote it: an error shows none of the values sent."""
+        if method == "POST":
+            doing = f"{doing} customer {body.get('external_reference') or ''}".rstrip()
+        try:
+            return _customer(_object(self._call(method, path, doing, body=body, safe=method == "PUT")), kind=kind)
+        except PennylaneError as error:
+            error.hide(value for name, value in body.items() if name != "external_reference")
+            raise
 
     # --- plumbing ---------------------------------------------------------------------------------------------
 
@@ -690,6 +734,8 @@ def _entry(item: dict[str, Any]) -> Entry:
 
 def _customer(item: dict[str, Any], kind: str | None = None) -> Customer:
     account = item.get("ledger_account")
+    address = item.get("billing_address")
+    where = address if isinstance(address, dict) else {}
     return Customer(
         id=_get(item, "id", int),
         kind=kind or str(item.get("customer_type") or ""),
@@ -699,4 +745,7 @@ def _customer(item: dict[str, Any], kind: str | None = None) -> Customer:
         vat_number=item.get("vat_number") or None,
         emails=tuple(str(email) for email in item.get("emails") or ()),
         account_id=_get(account, "id", int) if isinstance(account, dict) else None,
+        first_name=str(item.get("first_name") or ""),
+        last_name=str(item.get("last_name") or ""),
+        address=tuple(str(where.get(name) or "") for name in ADDRESS),  # type: ignore[arg-type]
     )

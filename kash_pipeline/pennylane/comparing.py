@@ -4,6 +4,7 @@ Only comparing belongs here, without input or output. PennyLane changes the orde
 ("100.0" for "100.00"), so neither order nor text is compared.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,9 @@ from decimal import Decimal
 
 from kash_pipeline.pennylane.client import LABEL_LENGTH, EntryLine
 from kash_pipeline.warehouse.ledger import Content
+
+_NAMED = re.compile(r"^411\d*[^\W\d_]\w*$")
+"""A number made of a customer's name, as PennyLane may form it: what is told of a difference is no place for names."""
 
 LineContent = tuple[str, str, Decimal, str]
 """(account, D or C, amount, label): what must agree between an entry of ours and PennyLane's."""
@@ -61,16 +65,27 @@ def theirs(lines: Iterable[EntryLine], names: Names) -> Counter[LineContent]:
     )
 
 
-def difference(sent: Counter[LineContent], held: Counter[LineContent]) -> str | None:
-    """Both versions of the lines that differ; None when the multisets are equal."""
+def difference(sent: Counter[LineContent], held: Counter[LineContent], *, labels: bool = True) -> str | None:
+    """Both versions of the lines that differ; None when the multisets are equal.
+
+    Without `labels` what a person typed is left out: for records that must hold nobody's name.
+    """
     if sent == held:
         return None
 
     def told(lines: Counter[LineContent]) -> str:
-        shown = [f"{account} {side} {amount:f} {label!r}" for account, side, amount, label in sorted(lines.elements())]
+        shown = [
+            f"{_NAMED.sub('411…', account)} {side} {amount:f}" + (f" {label!r}" if labels else "")
+            for account, side, amount, label in sorted(lines.elements())
+        ]
         return "; ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "") or "nothing"
 
-    return f"ours: {told(sent - held)} | PennyLane: {told(held - sent)}"
+    ours_only, theirs_only = sent - held, held - sent
+    if not labels and Counter(line[:3] for line in ours_only.elements()) == Counter(
+        line[:3] for line in theirs_only.elements()
+    ):
+        return f"another label: {told(ours_only)}"
+    return f"ours: {told(ours_only)} | PennyLane: {told(theirs_only)}"
 
 
 @dataclass
@@ -79,11 +94,13 @@ class Books:
 
     own_accounts  named customers have accounts of their own (shop file: `named_customers`)
     accounts      account ids by number         customers  account ids by the till's customer id
+    former        customers by the ids of accounts they had before they were made again or merged in PennyLane
     """
 
     own_accounts: bool
     accounts: dict[str, int] = field(default_factory=dict)
     customers: dict[str, int] = field(default_factory=dict)
+    former: dict[int, str] = field(default_factory=dict)
 
     def own_account(self, customer_id: str | None) -> bool:
         return customer_id is not None and self.own_accounts
@@ -103,12 +120,14 @@ class Books:
             account = self.customers.get(str(line.customer_id)) if own else self.accounts.get(line.account)
             if account is not None:
                 ids[name] = account
-        return Names.of(ids)
+        before = {account: f"customer {customer}" for account, customer in self.former.items()}
+        named = set(self.line_names(content))
+        return Names(ids, {account: name for account, name in before.items() if name in named} | Names.of(ids).by_id)
 
-    def compared(self, content: Content, lines: Iterable[EntryLine]) -> str | None:
-        """Both versions of what differs; None when PennyLane's lines are those of `content`."""
+    def compared(self, content: Content, lines: Iterable[EntryLine], *, labels: bool = True) -> str | None:
+        """Both versions of what differs; None when PennyLane's lines are those of `content`. See `difference`."""
         names = self.line_names(content)
-        return difference(ours(content, names), theirs(lines, self.names(content)))
+        return difference(ours(content, names), theirs(lines, self.names(content)), labels=labels)
 
     def unknown_customers(self, content: Content) -> list[str]:
         """Customers with accounts of their own, in words, whose account is not known here yet."""

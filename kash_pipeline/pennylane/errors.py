@@ -8,6 +8,7 @@ Sources: PennyLane's guide "Error handling and status codes" (read 30 Sep 2026) 
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -36,6 +37,22 @@ class PennylaneError(KashPipelineError):
         super().__init__(message, next_step=next_step)
         self.status = status
         self.request_id = request_id
+
+    def hide(self, values: Iterable[object]) -> None:
+        """Take these values (text, or text inside lists and objects) out of the message: they are personal."""
+        for text in sorted({text for value in values for text in _texts(value)}, key=len, reverse=True):
+            # Letters of a country's code stand in any word.
+            if len(text) > 2:
+                self.message = re.sub(re.escape(text), "…", self.message, flags=re.IGNORECASE)
+        self.args = (self.message,)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value.strip()
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 class NotSent(PennylaneError):

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from kash_pipeline.accounting.uses import uses
 from kash_pipeline.pennylane.client import FiscalYear, Journal, LedgerAccount, PennylaneClient
 from kash_pipeline.pennylane.comparing import Books
-from kash_pipeline.pennylane.customers import stored_customers
+from kash_pipeline.pennylane.customers import former_accounts, stored_customers
 from kash_pipeline.pennylane.errors import Conflict, PennylaneError, ReferenceMissing, RuleBroken
 from kash_pipeline.pennylane.making import alone, replace_listing
 from kash_pipeline.settings import ShopFile
@@ -34,6 +34,9 @@ VAT_CODES = {
     1300: "FR_130",
     2000: "FR_200",
 }
+
+PERSONS = ("customer", "supplier")
+"""Types of accounts that PennyLane makes for one customer or supplier."""
 
 
 # --- journals -----------------------------------------------------------------------------------------------------
@@ -161,11 +164,13 @@ def sync_accounts(
 
 
 def _store_accounts(engine: sa.Engine, shop: ShopFile, company_id: int, accounts: Sequence[LedgerAccount]) -> None:
+    """The chart; the label of an account of one customer or supplier is a name, and not kept."""
+    named = named_accounts(shop)
     rows = [
         {
             "id": item.id,
             "number": item.number,
-            "label": item.label,
+            "label": "" if item.type in PERSONS and item.number not in named else item.label,
             "vat_rate": item.vat_rate,
             "type": item.type,
             "enabled": item.enabled,
@@ -265,6 +270,7 @@ def stored_books(engine: sa.Engine, shop: ShopFile, company_id: int) -> Books:
         own_accounts=shop.shop.named_customers == "own_account",
         accounts=stored_accounts(engine, shop, company_id),
         customers=stored_customers(engine, shop, company_id),
+        former=former_accounts(engine, shop, company_id),
     )
 
 

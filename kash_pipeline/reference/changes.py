@@ -60,6 +60,8 @@ def report(engine: sa.Engine, shop: ShopFile, since: date) -> list[Line]:
     for side, company_id, where in sides:
         for kind, known in versions(engine, shop, side, company_id=company_id).items():
             for change in changes(known, since, identity=IDENTITY.get(kind, ())):
+                if (side, kind, change.what) == ("pennylane", "customers", "new"):
+                    continue  # each new customer of the till makes one
                 sent = _sent(engine, shop, kind, change, known)
                 found.append(Line(change.day, where, kind, _words(kind, change), sent))
     return sorted(found, key=lambda line: (line.day, line.where, line.what))
@@ -114,6 +116,7 @@ def _record(kind: str, change: Change) -> str:
         return f"{bp_to_rate(int(change.record_id))} %"
     content: Content = change.after if change.what in ("new", "made again", "back") else change.before
     label = content.get("name") or content.get("code") or content.get("number") or content.get("label")
+    label = label or content.get("external_reference")
     return f"{change.record_id}" + (f" « {label} »" if label else "")
 
 

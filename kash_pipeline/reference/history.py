@@ -7,7 +7,7 @@ A listing tells what holds now, not since when: a version begins on the business
 the first listing of a table tells held before (`ALWAYS`).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Literal
@@ -95,6 +95,26 @@ def as_of(versions: Iterable[Version], day: date) -> dict[str, Content]:
     return found
 
 
+def mended(versions: Sequence[Version], day: date, is_usable: Callable[[str, object], bool]) -> dict[str, Content]:
+    """The records of a business day as in `as_of`, each field that is of no use as it first was of use later.
+
+    `is_usable(field, value)`. A field that never was stays as it is.
+    """
+    found = as_of(versions, day)
+    for record_id, own in by_record(versions).items():
+        content = found.get(record_id)
+        if content is None:
+            continue
+        later = [version.content for version in own if version.valid_from > day]
+        better = {
+            name: next(item[name] for item in later if is_usable(name, item.get(name)))
+            for name, value in content.items()
+            if not is_usable(name, value) and any(is_usable(name, item.get(name)) for item in later)
+        }
+        found[record_id] = {**content, **better}
+    return found
+
+
 def change_days(versions: Iterable[Version], first: date, last: date) -> list[date]:
     """Days after `first`, up to `last`, on which the records are not those of the day before."""
     marks = {mark for version in versions for mark in (version.valid_from, version.valid_to) if mark is not None}
@@ -175,7 +195,8 @@ def _made_again(found: Sequence[Change], identity: Collection[str]) -> list[Chan
     def of(content: Content) -> tuple[object, ...]:
         return tuple(content.get(name) for name in identity)
 
-    gone = {of(change.before): change for change in found if change.what == "gone"}
+    nothing = (None,) * len(identity)
+    gone = {of(change.before): change for change in found if change.what == "gone" and of(change.before) != nothing}
     rest: list[Change] = []
     replaced: set[str] = set()
     for change in found:

@@ -7,13 +7,16 @@ person are kept personal.py's.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from typing import Literal
 
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from kash_pipeline.reference.history import Content, Version, as_of, change_days, noticed
+from kash_pipeline.accounting.chart import is_usable
+from kash_pipeline.pennylane.reference import PERSONS
+from kash_pipeline.reference.history import Content, Version, as_of, change_days, mended, noticed
 from kash_pipeline.reference.personal import BOOKING
 from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.schemas.facts import REFERENCE, Facts
@@ -23,6 +26,7 @@ from kash_pipeline.warehouse.tables import (
     PENNYLANE_ACCOUNTS,
     PENNYLANE_FISCAL_YEARS,
     PENNYLANE_JOURNALS,
+    PENNYLANE_LISTED_CUSTOMERS,
     REFERENCE_HISTORY,
 )
 
@@ -40,6 +44,7 @@ IDENTITY: Mapping[str, tuple[str, ...]] = {
     "journals": ("code",),
     "accounts": ("number", "vat_rate"),
     "fiscal_years": ("start", "finish"),
+    "customers": ("external_reference",),
 }
 """Fields by which a record deleted and made again under another id is known to be the same thing."""
 
@@ -73,9 +78,9 @@ def remember_till(
 
 
 def remember_company(engine: sa.Engine, shop: ShopFile, company_id: int, day: date) -> dict[str, list[Version]]:
-    """Note PennyLane's journals, accounts and fiscal years as last synchronised; the versions written, by table.
+    """Note PennyLane's journals, accounts, fiscal years and customers as last listed; the versions written, by table.
 
-    Accounts of single customers and suppliers are left out: their labels are names of persons.
+    Nobody is named: accounts of single customers and suppliers are left out, of customers no name is stored.
     """
     listings: dict[str, dict[str, Content]] = {}
     with engine.connect() as connection:
@@ -83,12 +88,13 @@ def remember_company(engine: sa.Engine, shop: ShopFile, company_id: int, day: da
             ("journals", PENNYLANE_JOURNALS, ("code", "label", "type")),
             ("accounts", PENNYLANE_ACCOUNTS, ("number", "label", "vat_rate", "type", "enabled")),
             ("fiscal_years", PENNYLANE_FISCAL_YEARS, ("start", "finish", "status")),
+            ("customers", PENNYLANE_LISTED_CUSTOMERS, ("kind", "external_reference", "ledger_account_id")),
         ):
             query = sa.select(table.c.id, *(table.c[name] for name in columns)).where(
                 table.c.shop_id == shop.shop.id, table.c.company_id == company_id
             )
             if kind == "accounts":
-                query = query.where(sa.func.coalesce(table.c.type, "").not_in(("customer", "supplier")))
+                query = query.where(sa.func.coalesce(table.c.type, "").not_in(PERSONS))
             listings[kind] = {
                 str(row[0]): {
                     name: value.isoformat() if isinstance(value, date) else value
@@ -247,6 +253,15 @@ class Dated:
         """`facts` with the reference data of a business day."""
         tables = {kind: _frame(kind, as_of(found, day)) for kind, found in self._versions.items()}
         return replace(facts, **tables)
+
+    def mended(self, facts: Facts, day: date) -> Facts | None:
+        """`on`, with the first later chapter where that of the day is of no use; None where there is no such."""
+        better = {}
+        for kind, found in self._versions.items():
+            records = mended(found, day, partial(is_usable, kind))
+            if records != as_of(found, day):
+                better[kind] = _frame(kind, records)
+        return replace(facts, **better) if better else None
 
 
 def _frame(kind: str, records: Mapping[str, Content]) -> pd.DataFrame:

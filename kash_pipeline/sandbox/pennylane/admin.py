@@ -205,6 +205,16 @@ class Admin:
                 {"before": before, "company": self._id(connection, company)},
             )
 
+    def delete_customer(self, customer_id: int) -> None:
+        """As a person can in the application; whether the account goes too is unknown: here it stays."""
+        with self._engine.begin() as connection:
+            row = connection.exec_driver_sql(
+                "delete from customers where id = %(id)s returning id, company_id, created_at", {"id": customer_id}
+            ).one_or_none()
+            if row is None:
+                raise SandboxError(f"there is no customer {customer_id}", next_step="take an id of GET /customers")
+            record(connection, row.company_id, "customers", "delete", [row.id], self._clock(), row.created_at)
+
     # Access
 
     def company_token(

@@ -303,3 +303,30 @@ def test_requests_are_counted_by_kind_and_the_client_shows_no_secret() -> None:
     assert client.requests == {"GET /ledger_entries/{id}": 2}
     assert client.sent == 2
     assert TOKEN not in repr(client)
+
+
+@pytest.mark.parametrize("status", [400, 422, 503])
+def test_an_error_about_a_customer_quotes_nothing_of_what_was_sent(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "Email lea@example.org of CHEZ LÉA, 3 rue du Port, is invalid"
+    server = Server(httpx.Response(status, json={"error": said, "status": status}))
+    body = {
+        "name": "Chez Léa",
+        "emails": ["lea@example.org"],
+        "billing_address": {
+            "address": "3 rue du Port",
+            "postal_code": "29000",
+            "city": "Brest",
+            "country_alpha2": "FR",
+        },
+        "external_reference": "kash-shop-7",
+    }
+    with caplog.at_level("DEBUG"), server.client() as client:
+        with pytest.raises(errors.PennylaneError, match="kash-shop-7") as caught:
+            client.create_company_customer(body)
+        with pytest.raises(errors.PennylaneError, match="Email … of"):
+            client.customers({"field": "emails", "operator": "in", "value": ["lea@example.org"]})
+    assert "Email … of …, …, is invalid" in str(caught.value)
+    assert "%40" not in caplog.text
+    assert "lea@" not in caplog.text
