@@ -115,26 +115,6 @@ def mended(versions: Sequence[Version], day: date, is_usable: Callable[[str, obj
     return found
 
 
-def mended(versions: Sequence[Version], day: date, is_usable: Callable[[str, object], bool]) -> dict[str, Content]:
-    """The records of a business day as in `as_of`, each field that is of no use as it first was of use later.
-
-    `is_usable(field, value)`. A field that never was stays as it is.
-    """
-    found = as_of(versions, day)
-    for record_id, own in by_record(versions).items():
-        content = found.get(record_id)
-        if content is None:
-            continue
-        later = [version.content for version in own if version.valid_from > day]
-        better = {
-            name: next(item[name] for item in later if is_usable(name, item.get(name)))
-            for name, value in content.items()
-            if not is_usable(name, value) and any(is_usable(name, item.get(name)) for item in later)
-        }
-        found[record_id] = {**content, **better}
-    return found
-
-
 def change_days(versions: Iterable[Version], first: date, last: date) -> list[date]:
     """Days after `first`, up to `last`, on which the records are not those of the day before."""
     marks = {mark for version in versions for mark in (version.valid_from, version.valid_to) if mark is not None}

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
-from functools import partial
 from typing import Literal
 
 import pandas as pd
@@ -17,7 +16,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from kash_pipeline.accounting.chart import is_usable
 from kash_pipeline.pennylane.reference import PERSONS
-from kash_pipeline.accounting.chart import is_usable
 from kash_pipeline.reference.history import Content, Version, as_of, change_days, mended, noticed
 from kash_pipeline.reference.personal import BOOKING
 from kash_pipeline.schemas.columns import conform, empty
@@ -255,16 +253,6 @@ class Dated:
         """`facts` with the reference data of a business day."""
         tables = {kind: _frame(kind, as_of(found, day)) for kind, found in self._versions.items()}
         return replace(facts, **tables)
-
-    def mended(self, facts: Facts, day: date) -> Facts | None:
-        """`on`, with the first later chapter where that of the day is of no use; None where there is no such."""
-        better = {}
-        for kind, found in self._versions.items():
-            records = mended(found, day, partial(is_usable, kind))
-            if records != as_of(found, day):
-                better[kind] = _frame(kind, records)
-        return replace(facts, **better) if better else None
-
 
     def mended(self, facts: Facts, day: date) -> Facts | None:
         """`on`, with the first later chapter where that of the day is of no use; None where there is no such."""
