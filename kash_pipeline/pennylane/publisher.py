@@ -9,7 +9,8 @@ PennyLane keeps duplicates and deletes nothing, so the rules are:
   our piece number and our lines is adopted, one with other lines is held with both versions;
 - "not there" counts only when the request is old enough to have been executed or lost (`settle`);
 - what was posted is read back in batches and compared as a multiset of (account, side, amount, label), because
-  PennyLane changes the order of lines and the form of amounts.
+  PennyLane changes the order of lines and the form of amounts;
+- Z evidence (`attach_z`) is uploaded before the intent: whatever becomes of an upload, its entry is still ready.
 """
 
 import logging
@@ -26,7 +27,10 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.evidence.reading import ZReports
 from kash_pipeline.pennylane import reference
+from kash_pipeline.pennylane.attaching import SCOPE, Attached, Evidence
 from kash_pipeline.pennylane.client import (
     LINES_PER_ENTRY,
     EntryLine,
@@ -55,6 +59,7 @@ from kash_pipeline.pennylane.lettering import LetteringReport, letter_customers
 from kash_pipeline.schemas.columns import empty
 from kash_pipeline.schemas.facts import CUSTOMERS
 from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import Content, Intent, PublicationLedger, Row, Turn, owner_alive, this_process
 
 WORKERS = 8
@@ -88,6 +93,7 @@ class PublishReport:
     held       another entry has the piece number  blocked   an account, journal or customer is missing: stays ready
     waiting    no clear answer yet: looked for at the next run
     differing  in PennyLane otherwise than we sent it
+    attached   posted with Z evidence; `unclosed` counts register-days that have no entry to attach it to
     corrections  sent before, and their facts changed: `why` names the reversal and the new entry, which count as
                  posted when they are          to_correct  the same, but a person or the shop file decides
     """
@@ -95,6 +101,8 @@ class PublishReport:
     posted: int = 0
     adopted: int = 0
     verified: int = 0
+    attached: int = 0
+    unclosed: int = 0
     refused: list[Problem] = field(default_factory=list)
     held: list[Problem] = field(default_factory=list)
     blocked: list[Problem] = field(default_factory=list)
@@ -156,6 +164,7 @@ class Publisher:
     """Publishes the entries of one shop to the company that `client` is connected to.
 
     customers   the till's customers (schemas/facts.py CUSTOMERS), needed when entries name some not yet in PennyLane
+    lake        the till's facts, needed with `attach_z`: Z evidence is made of them
     settle      seconds after sending from which "not there" counts
     patience    seconds to wait for a living publisher that lost its turn
     today       no correction is moved beyond it; default: the shop's calendar
@@ -169,6 +178,7 @@ class Publisher:
         shop: ShopFile,
         *,
         customers: pd.DataFrame | None = None,
+        lake: Lake | None = None,
         workers: int = WORKERS,
         settle: float = SETTLE_SECONDS,
         patience: float = PATIENCE_SECONDS,
@@ -185,6 +195,10 @@ class Publisher:
         self._today = today or datetime.now(shop.zone).date()
         self._sleep = sleep
         self._ledger = PublicationLedger(engine, shop.shop.id)
+        self._attach_z = shop.pennylane is not None and shop.pennylane.attach_z
+        if self._attach_z and lake is None:
+            raise ValueError("attach_z needs the lake")
+        self._lake = lake
         # Asked once a publisher, not once a call: a year is published month by month.
         self.me: Me | None = None
         self.years: list[FiscalYear] | None = None
@@ -273,6 +287,9 @@ class _Run:
         self.total = 0
         self.company_id = 0
         self.journals: dict[str, int] = {}
+        self.evidence: Evidence | None = None
+        # Entries whose Z evidence could not be had: not tried again in this run.
+        self.without: set[str] = set()
         # Corrections whose day PennyLane calls closed, with its words; then the keys of those given a later day.
         self.too_late: list[tuple[Row, str]] = []
         self.moved: list[str] = []
@@ -292,6 +309,7 @@ class _Run:
         )
         if self.only is not None:
             work = [row for row in work if self.only.get(row.key) == row.digest]
+        self._prepare_evidence(work)
         self.total = self.done + len(work)
         # Reading back a window overlaps with posting the next one.
         with ThreadPoolExecutor(1, thread_name_prefix="read-back") as reader:
@@ -416,6 +434,49 @@ class _Run:
             self.books.customers = stored_customers(self.engine, self.shop, self.company_id)
         return problems
 
+    # --- Z evidence -----------------------------------------------------------------------------------------------
+
+    def _prepare_evidence(self, work: list[Row]) -> None:
+        """Raises ScopeMissing when evidence is due and the consent does not cover uploads: said once, nothing sent."""
+        lake = self.publisher._lake
+        if not self.publisher._attach_z or lake is None or not work:
+            return
+        reports = ZReports(self.engine, lake, self.shop)
+        self.evidence = Evidence(
+            self.client, self.engine, reports, shop_id=self.shop.shop.id, company_id=self.company_id
+        )
+        me = self.publisher.me
+        if me is not None and SCOPE not in me.scopes and any(map(Evidence.belongs_to, work)):
+            raise ScopeMissing(
+                f"attach_z = true needs the scope {SCOPE}, which the connection to {me.company_name} does not have",
+                next_step="connect again and grant it: kash-pipeline pennylane login; or set attach_z = false",
+            )
+        days = [row.business_day for row in work]
+        closed = {
+            (row.business_day, row.register_id)
+            for row in self.ledger.rows(min(days), max(days))
+            if Evidence.belongs_to(row)
+        }
+        unclosed = {(row.business_day, row.register_id) for row in work} - closed
+        self.report.unclosed = len(unclosed)
+        if unclosed:
+            first = " ".join(map(str, min(unclosed)))
+            _log.info("%d register-days have no closing entry, so no Z evidence: first %s", len(unclosed), first)
+
+    def _attach(self, row: Row) -> Attached | None:
+        """The entry's Z evidence; None when it carries none, or when it could not be had: `without`, or a stop."""
+        if self.evidence is None:
+            return None
+        try:
+            return self.evidence.attach(row)
+        except (NotSent, ConnectAgain, Unauthorized, ScopeMissing) as error:
+            self._stop(error)
+        except KashPipelineError as error:
+            with self.lock:
+                self.without.add(row.key)
+            self._problem(self.report.blocked, row, error.message)
+        return None
+
     # --- what an earlier publisher, or this one, left unclear -------------------------------------------------------
 
     def _settle_old(self, doubtful: list[Intent]) -> None:
@@ -520,12 +581,12 @@ class _Run:
         return [row for row in self._as_they_are(rows) if row.state == "sent"]
 
     def _as_they_are(self, rows: list[Row]) -> list[Row]:
-        """These rows as the ledger has them now; what it has no more is left out."""
+        """These rows as the ledger has them now, without those it has no more and those that lack their evidence."""
         if not rows:
             return []
         days = [row.business_day for row in rows]
         now = {row.key: row for row in self.ledger.rows(min(days), max(days))}
-        return [now[row.key] for row in rows if row.key in now]
+        return [now[row.key] for row in rows if row.key in now and row.key not in self.without]
 
     def _may_be_sent(self, row: Row, content: Content | None, missing: list[str]) -> bool:
         if content is None:
@@ -599,8 +660,11 @@ class _Run:
         def post(row: Row) -> None:
             if self.stop is not None or len(unclear) >= MOST_UNCLEAR:
                 return
+            attached = self._attach(row)
+            if self.stop is not None or row.key in self.without:
+                return
             intent = self.ledger.begin(row.key, company_id=self.company_id, digest=row.digest)
-            if intent is not None and not self._post(intent):
+            if intent is not None and not self._post(intent, attached):
                 unclear.append(intent)
 
         with ThreadPoolExecutor(self.workers, thread_name_prefix="post") as pool:
@@ -613,7 +677,7 @@ class _Run:
                     future.cancel()
         return unclear
 
-    def _post(self, intent: Intent) -> bool:
+    def _post(self, intent: Intent, attached: Attached | None) -> bool:
         """Send one entry and record how it ended; False when the end is unclear."""
         row, content = intent.row, intent.content
         ids = self.books.names(content).ids
@@ -627,6 +691,7 @@ class _Run:
                 NewLine(ids[name], line.debit_cents, line.credit_cents, line.label)
                 for name, line in zip(names, content.lines, strict=True)
             ),
+            file_attachment_id=attached.file_id if attached else None,
         )
         try:
             written = self.client.create_ledger_entry(entry, leaving=self._still_our_turn)
@@ -634,10 +699,16 @@ class _Run:
             self._stop(error)
             return False
         except PennylaneError as error:
+            if isinstance(error, NotFound) and attached and attached.known and self.evidence is not None:
+                # Not executed. The file may be what is not there any more: it is uploaded again, once.
+                self.evidence.forget(row.key)
+                self.ledger.back_to_ready(row.key, error.message)
+                return True
             return self._ended_badly(row, error)
         self._record_sent(row, written.id, self.books.line_ids(content, written.lines))
         with self.lock:
             self.report.posted += 1
+            self.report.attached += attached is not None
             self.report.posted_by_day[content.business_day] += 1
         self._advance()
         return True
