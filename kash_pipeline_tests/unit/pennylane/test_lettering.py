@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from kash_pipeline.pennylane.lettering import OpenLine, groups_of
-from kash_pipeline_tests.unit.pennylane.test_reference import customers
+from kash_pipeline_tests.unit.pennylane.test_customers import customers
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
 
 LEA = customers({"customer_id": "7", "name": "Chez Léa"})
