@@ -98,7 +98,8 @@ def apply(plan_id: str, shop_path: Path | None) -> None:
             )
         lake = Lake(env.lake_url, shop.shop.id)
         customers = lake.read_reference("customers") if lake.has_reference("customers") else None
-        report = Publisher(client, engine, shop, customers=customers).publish(first, last, only=made.keys())
+        publisher = Publisher(client, engine, shop, customers=customers, lake=lake)
+        report = publisher.publish(first, last, only=made.keys())
     console.print(f"posted {report.posted}, taken over {report.adopted}, read back and equal {report.verified}")
     for problem in report.problems:
         console.print(f"  {problem.business_day} {problem.key}: {problem.why}", markup=False)

@@ -224,7 +224,7 @@ def _published(shop: ShopFile) -> dg.AssetsDefinition:
         try:
             with pennylane(warehouse) as client:
                 customers = lake.read_reference("customers") if lake.has_reference("customers") else None
-                publisher = Publisher(client, warehouse, shop, customers=customers)
+                publisher = Publisher(client, warehouse, shop, customers=customers, lake=lake)
 
                 def one_month(days: list[date]) -> list[Day]:
                     nonlocal before
@@ -270,6 +270,10 @@ def _notes(reports: list[PublishReport]) -> dict[str, dg.MetadataValue]:
         "groups of customers' lines lettered": dg.MetadataValue.int(sum(report.lettering.groups for report in reports)),
         "seconds publishing": dg.MetadataValue.float(round(sum(report.seconds for report in reports), 1)),
     }
+    if attached := sum(report.attached for report in reports):
+        notes["entries posted with Z evidence"] = dg.MetadataValue.int(attached)
+    if unclosed := sum(report.unclosed for report in reports):
+        notes["register-days without a closing entry for Z evidence"] = dg.MetadataValue.int(unclosed)
     if posted:
         notes["requests per entry posted"] = dg.MetadataValue.float(round(requests / posted, 3))
     return notes
