@@ -12,6 +12,10 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from kash_pipeline.definitions import build_definitions
+from kash_pipeline.defs.jobs import REFERENCE_CHECK
+from kash_pipeline.defs.rebuilding import rebuild_sensor
+from kash_pipeline.defs.reference import LIGHT
 from kash_pipeline.defs.runs import DaysResult, run_days
 from kash_pipeline.pennylane import connect
 from kash_pipeline.pennylane.pacing import NoPacing
@@ -38,6 +42,7 @@ class Place:
     environment: Environment
     sandbox: Any
     shop: ShopFile
+    cursor: str | None = None
 
     def run(self, till: MemoryTill, first: date = FIRST, last: date = LAST, **options: Any) -> DaysResult:
         result = run_days(
@@ -54,6 +59,37 @@ class Place:
         )
         assert result.worked, [problem for stage in result.stages for problem in stage.problems]
         return result
+
+    def look(self, till: MemoryTill) -> dict[str, dg.AssetCheckEvaluation]:
+        """The hourly look at reference data; its checks, by asset."""
+        definitions = build_definitions(
+            self.shop,
+            environment=self.environment,
+            warehouse=self.engine,
+            lake=self.lake,
+            till=till.opener(),
+            pennylane=lambda engine: connect(self.shop, engine, self.environment, pacing=NoPacing()),
+        )
+        result = definitions.resolve_job_def(REFERENCE_CHECK).execute_in_process(
+            instance=self.instance, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        )
+        return {check.asset_key.path[-1]: check for check in result.get_asset_check_evaluations()}
+
+    def asked(self) -> list[tuple[date, date]]:
+        """What the sensor asks for at this tick: first and last days of runs."""
+        sensor = rebuild_sensor(self.shop, dg.DefaultSensorStatus.RUNNING, reread=lambda: self.shop)
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={"warehouse": self.engine}
+        )
+        result = sensor(context)
+        if not isinstance(result, dg.SensorResult):
+            return []
+        self.cursor = result.cursor
+        ranges = [
+            [request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")]
+            for request in result.run_requests or []
+        ]
+        return [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in ranges]
 
     def mend(self, **chart: Any) -> None:
         """Write more into the shop file's chart."""
@@ -73,6 +109,15 @@ class Place:
     def booked(self) -> set[str]:
         with self.engine.connect() as connection:
             return set(connection.exec_driver_sql("select entry_key from kash.entries").scalars())
+
+    def sent(self) -> list[tuple[Any, ...]]:
+        """What the ledger says of entries in PennyLane."""
+        with self.engine.connect() as connection:
+            query = (
+                "select key, digest, sent_digest, state, remote_id, corrected_by, updated_at from kash.publication"
+                " where sent_at is not null order by key"
+            )
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
 
     def lines(self) -> list[tuple[Any, ...]]:
         with self.engine.connect() as connection:
@@ -137,6 +182,58 @@ def test_a_new_method_in_mid_month_holds_its_register_day_until_the_chart_has_it
     assert here.release(till) == []
 
 
+def test_a_change_of_reference_data_builds_once_what_was_never_sent_and_tells_what_was(
+    make_place: Callable[..., Place],
+) -> None:
+    here = make_place()
+    facts = with_new_method(make_facts(FIRST, LAST), MIDDLE)
+    here.run(MemoryTill(facts), stages=("reference", "facts", "entries"))
+    here.run(MemoryTill(facts), FIRST, date(2025, 3, 1), stages=("publish",))
+    held, ready = (MIDDLE, MIDDLE), (LAST, LAST)
+    assert here.asked() == []
+    assert here.asked() == []
+    sent, posted = here.sent(), here.pieces()
+
+    renamed = facts.payment_methods.assign(name=facts.payment_methods["name"].replace("CB", "Carte bancaire"))
+    till = MemoryTill(replace(facts, payment_methods=renamed))
+    here.sandbox.requests.clear()
+    checks = here.look(till)
+    [listed] = till.listed
+    assert "customers" not in listed
+    assert len(listed) == len(LIGHT) + 1
+    assert [(seen.method, seen.path.rpartition("/")[2]) for seen in here.sandbox.requests.all()] == [
+        ("GET", "me"),
+        ("GET", "journals"),
+        ("GET", "ledger_accounts"),
+        ("GET", "fiscal_years"),
+    ]
+    assert {name for name, check in checks.items() if not check.passed} == {"payment_methods"}
+    told = str(checks["payment_methods"].metadata["made before the change"].value)
+    used = {key for key, _, _, _, _, label in here.lines() if "CB" in label} & posted.keys()
+    assert f"| payment method card « CB »: name CB → Carte bancaire | {len(used)} entries of" in told
+
+    assert here.asked() == [held, ready]
+    before = here.lines()
+    for first, last in (held, ready):
+        here.run(till, first, last, stages=("entries",))
+    assert here.asked() == []
+    # The days are from before the change: they are built with the names of their time, and what is sent stays.
+    assert here.lines() == before
+    here.look(till)
+    assert here.asked() == []
+    assert here.sent() == sent
+    assert here.pieces() == posted
+
+    here.mend(methods={**SHOP["chart"][0]["methods"], "meal_voucher": "511700"})  # type: ignore[index]
+    assert here.asked() == [held, ready]
+    for first, last in (held, ready):
+        here.run(till, first, last, stages=("entries", "publish"))
+    assert here.asked() == []
+    assert here.pieces() == Counter(here.booked())
+    assert posted.keys() < here.pieces().keys()
+    assert [row for row in here.sent() if row[0] in posted] == sent
+
+
 def test_a_register_added_waits_alone_for_its_journal_which_is_made_once(make_place: Callable[..., Place]) -> None:
     here = make_place()
     facts = make_facts(FIRST, LAST)
@@ -158,8 +255,13 @@ def test_a_register_added_waits_alone_for_its_journal_which_is_made_once(make_pl
     till = MemoryTill(facts)
     here.run(till)
     assert set(held_reasons(here.engine, here.shop)["register_id"]) == {"K3"}
+    assert here.pieces() == Counter(here.booked())
+    assert here.asked() == []
     here.shop = here.shop.model_copy(update={"journals": {**here.shop.journals, "K3": "K3"}})
-    assert here.release(till) == [LAST]
+    assert here.asked() == [(LAST, LAST)]
+    here.run(till, LAST, LAST, stages=("entries", "publish"))
+    assert held_reasons(here.engine, here.shop).empty
+    assert here.asked() == []
     assert here.pieces() == Counter(here.booked())
     with connect(here.shop, here.engine, here.environment, pacing=NoPacing()) as client:
         assert [journal.label for journal in client.journals() if journal.code == "K3"] == ["Caisse Boulangerie (K3)"]
@@ -198,7 +300,8 @@ def test_rates_and_methods_renamed_and_moved_leave_an_old_year_as_it_was(make_pl
     here.run(MemoryTill(renamed), stages=("reference",))
     changed = replace(
         renamed,
-        vat_rates=renamed.vat_rates.assign(chapter=pd.Series(["99", "98", "97"])),
+        # 10 % becomes 12 %, and the others get other chapters.
+        vat_rates=renamed.vat_rates.assign(vat_rate_bp=[550, 1200, 2000], chapter=pd.Series(["99", "98", "97"])),
         payment_methods=facts.payment_methods.assign(name=pd.Series(["Liquide", "Carte"])),
     )
     result = here.run(MemoryTill(changed))
@@ -206,8 +309,14 @@ def test_rates_and_methods_renamed_and_moved_leave_an_old_year_as_it_was(make_pl
     assert result.stages[-1].figures["pennylane/published_entries"]["posted"] == 0
     assert here.pieces() == posted
     today = store.Dated(here.engine, here.shop).on(Facts(), store.business_day(here.shop, datetime.now(UTC)))
-    assert today.vat_rates["chapter"].tolist() == ["98", "97", "99"]
+    assert dict(zip(today.vat_rates["vat_rate_bp"], today.vat_rates["chapter"], strict=True)) == {
+        550: "99",
+        1200: "98",
+        2000: "97",
+    }
     told = " ".join(line.what for line in report(here.engine, here.shop, date(2026, 1, 1)))
     assert "VAT rate 5.5 %" in told
+    assert "VAT rate 10 %: gone" in told
+    assert "VAT rate 12 %: new" in told
     assert "chapter 11055 → 99" in told
     assert "name CB → Carte" in told
