@@ -5,15 +5,25 @@ defs/runs.py.
 """
 
 import sys
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import click
+import sqlalchemy as sa
+from rich.console import Console
+from rich.markup import escape
 
 from kash_pipeline.cli.console import console
-from kash_pipeline.reference.release import by_reason, outlook, runs_of
-from kash_pipeline.settings import Environment, load_shop
+from kash_pipeline.cli.progress import run_progress
+from kash_pipeline.reference.release import Outlook, by_reason, held_reasons, next_steps, outlook, runs_of
+from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.lake import Lake
+from kash_pipeline.warehouse.ledger import PublicationLedger
+
+SHOWN = 12
+"""How many stretches of days and next steps are printed; their number is always exact."""
 
 
 @click.command()
@@ -23,35 +33,100 @@ from kash_pipeline.warehouse.lake import Lake
 def release(shop_path: Path | None, publish: bool, dry_run: bool) -> None:
     """Build the held days whose reasons are cured by now, and no others.
 
-    Exit code 0: nothing waits any more; 2: some days still do; 1: it could not work.
+    Exit code 0: nothing waits any more (with --dry-run: nothing would); 2: something still does; 1: it could not work.
     """
     env = Environment.read()
     shop = load_shop(shop_path or env.shop_path)
+    out = console()
     engine = database.open_engine(server.database_url(env))
     try:
         database.upgrade(engine)
-        found = outlook(engine, shop, Lake(env.lake_url, shop.shop.id))
+        with run_progress(out) as progress:
+            found = outlook(
+                engine,
+                shop,
+                Lake(env.lake_url, shop.shop.id),
+                progress=lambda done, of: progress("release", "held days tried", done, of),
+            )
+        stretches = runs_of(found.cured)
+        _say_cured(out, shop, found, stretches, "would be built" if dry_run else "cured")
+        waiting = False
+        if stretches and not dry_run:
+            if not _build(out, shop, env, stretches, publish=publish):
+                sys.exit(1)
+            waiting = publish and _say_sent(out, shop, engine, stretches)
+        # What the runs left, not what was foreseen: facts may have come in between.
+        still = found.still_held if dry_run else held_reasons(engine, shop)
     finally:
         engine.dispose()
-    out = console()
-    stretches = runs_of(found.cured)
-    shown = ", ".join(f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}" for days in stretches)
-    out.print(f"{shop.shop.name}: {len(found.cured)} days are cured" + (f": {shown}" if shown else ""), highlight=False)
-    if stretches and not dry_run:
-        from kash_pipeline.defs.instance import open_instance
-        from kash_pipeline.defs.runs import run_days
+    counts = by_reason(still)
+    for row in counts.itertuples():
+        out.print(f"still waits: {row.register_days} register-days for {row.reason}, since {row.oldest_day:%Y-%m-%d}")
+    steps = next_steps(still)
+    for _, number, _, step in steps[:SHOWN]:
+        out.print(f"  [dim]→ {escape(step)}[/dim] ({number})", highlight=False)
+    if len(steps) > SHOWN:
+        out.print(f"  and {len(steps) - SHOWN} more; [bold]kash-pipeline held[/bold] lists them all")
+    sys.exit(2 if waiting or len(still) else 0)
 
-        stages = ("entries", "publish") if publish else ("entries",)
-        with open_instance(env) as instance:
-            for days in stretches:
-                result = run_days(shop, days[0], days[-1], instance=instance, environment=env, stages=stages)
-                for problem in (problem for stage in result.stages for problem in stage.problems):
-                    click.echo(f"kash-pipeline: {problem.message}\n  next step: {problem.next_step}", err=True)
-                if not result.worked:
-                    sys.exit(1)
-        out.print("built and sent" if publish else "built; the next publishing run sends them (or release --publish)")
-    for row in by_reason(found.still_held).itertuples():
-        out.print(f"  still waits: {row.register_days} register-days for {row.reason}, since {row.oldest_day:%Y-%m-%d}")
-    if len(found.still_held):
-        out.print("[bold]kash-pipeline held[/bold] lists them with the next step")
-        sys.exit(2)
+
+def _say_cured(out: Console, shop: ShopFile, found: Outlook, stretches: Sequence[Sequence[date]], verb: str) -> None:
+    name = f"[bold]{escape(shop.shop.name)}[/bold]"
+    if not stretches:
+        waits = "nothing waits" if found.still_held.empty else "none of the days that wait is cured"
+        out.print(f"{name}: {waits}", highlight=False)
+        return
+    shown = [f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}" for days in stretches]
+    more = f" and {len(shown) - SHOWN} more stretches" if len(shown) > SHOWN else ""
+    number = f"{len(found.cured)} day" + ("" if len(found.cured) == 1 else "s")
+    out.print(f"{name}: {number} {verb}: {', '.join(shown[:SHOWN])}{more}", highlight=False)
+
+
+def _build(
+    out: Console, shop: ShopFile, env: Environment, stretches: Sequence[Sequence[date]], *, publish: bool
+) -> bool:
+    """One run a stretch; False, with what to do on standard error, when one did not work."""
+    # Dagster takes two seconds to import: only now is it sure to be needed.
+    from kash_pipeline.defs.instance import open_instance
+    from kash_pipeline.defs.runs import run_days
+
+    stages = ("entries", "publish") if publish else ("entries",)
+    total = sum(len(days) for days in stretches)
+    before = 0
+    with open_instance(env) as instance, run_progress(out) as progress:
+
+        def told(stage: str, asset: str, done: int, asked: int) -> None:
+            if asset == "accounting/entries":
+                progress("release", "days built", before + done, total)
+            elif asset == "pennylane/entries" and asked:
+                progress(stage, f"entries sent of {days[0]}", done, asked)
+
+        for days in stretches:
+            result = run_days(shop, days[0], days[-1], instance=instance, environment=env, stages=stages, progress=told)
+            for problem in (problem for stage in result.stages for problem in stage.problems):
+                click.echo(f"kash-pipeline: {days[0]} to {days[-1]}: {problem.message}", err=True)
+                click.echo(f"  next step: {problem.next_step}", err=True)
+            if not result.worked:
+                return False
+            before += len(days)
+    if not publish and shop.pennylane is not None:
+        out.print("the next publishing run sends them (or: release --publish)")
+    return True
+
+
+def _say_sent(out: Console, shop: ShopFile, engine: sa.Engine, stretches: Sequence[Sequence[date]]) -> bool:
+    """Print what became of the entries of these days; True when some are not in PennyLane."""
+    if shop.pennylane is None:
+        return False
+    ledger = PublicationLedger(engine, shop.shop.id)
+    counts: dict[str, int] = {}
+    for days in stretches:
+        for row in ledger.status_by_day(days[0], days[-1]).itertuples():
+            counts[str(row.state)] = counts.get(str(row.state), 0) + int(row.entries)
+    arrived = sum(counts.get(state, 0) for state in ("verified", "superseded"))
+    out.print(f"{arrived} entries of these days stand in PennyLane")
+    others = {state: number for state, number in counts.items() if state not in ("verified", "superseded", "held")}
+    if others:
+        told = ", ".join(f"{number} {state}" for state, number in sorted(others.items()))
+        out.print(f"  not sent: {told}; [bold]kash-pipeline plan[/bold] says why")
+    return bool(others)

@@ -5,8 +5,7 @@ Only options, progress and the exit code belong here; the runs are defs/runs.py,
 
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from kash_pipeline import pennylane
 from kash_pipeline.cli import summary
 from kash_pipeline.cli.console import console
+from kash_pipeline.cli.progress import run_progress
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
@@ -27,7 +26,7 @@ from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 
 if TYPE_CHECKING:
-    from kash_pipeline.defs.runs import RunProgress, StageResult
+    from kash_pipeline.defs.runs import StageResult
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
 
@@ -63,7 +62,7 @@ def run_and_report(shop: ShopFile, env: Environment, first: date, last: date, *,
         stack.callback(engine.dispose)
         ledger = PublicationLedger(engine, shop.shop.id)
         before = _posted(ledger, first, last)
-        with _progress(out) as progress:
+        with run_progress(out) as progress:
             result = run_days(shop, first, last, instance=instance, environment=env, progress=progress, verbose=verbose)
         _print_stages(out, result.stages)
         for stage in result.stages:
@@ -93,35 +92,6 @@ def run_and_report(shop: ShopFile, env: Environment, first: date, last: date, *,
 def _posted(ledger: PublicationLedger, first: date, last: date) -> int:
     status = ledger.status_by_day(first, last)
     return int(status[status["state"].isin(["sent", "verified", "superseded"])]["entries"].sum())
-
-
-@contextmanager
-def _progress(console: Console) -> "Iterator[RunProgress]":
-    """Bars on a terminal; elsewhere one line per asset when it is done."""
-    if console.is_terminal:
-        with Progress(
-            TextColumn("{task.description:<34}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-        ) as bars:
-            tasks: dict[str, int] = {}
-
-            def show(stage: str, asset: str, done: int, asked: int) -> None:
-                name = f"{stage}: {asset}"
-                if name not in tasks:
-                    tasks[name] = bars.add_task(name, total=asked)
-                bars.update(tasks[name], completed=done, total=asked)  # type: ignore[arg-type]
-
-            yield show
-        return
-
-    def tell(stage: str, asset: str, done: int, asked: int) -> None:
-        if done == asked:
-            console.print(f"  {stage}: {asset}: {done} of {asked}")
-
-    yield tell
 
 
 def _print_stages(console: Console, stages: "tuple[StageResult, ...]") -> None:

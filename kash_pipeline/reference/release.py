@@ -4,7 +4,7 @@ Only reading and trying out belongs here: nothing is written. Building the days 
 what holds a day is decided by accounting/.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from kash_pipeline.reference.building import Builder
 from kash_pipeline.settings import ShopFile
-from kash_pipeline.warehouse.lake import Lake, days_between
+from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.windows import sql_frame
 
 
@@ -46,25 +46,32 @@ def by_reason(held: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("reason", ignore_index=True)
 
 
-def outlook(engine: sa.Engine, shop: ShopFile, lake: Lake) -> Outlook:
+def outlook(
+    engine: sa.Engine, shop: ShopFile, lake: Lake, *, progress: Callable[[int, int], None] | None = None
+) -> Outlook:
     """Try out the held days with the shop file and the reference data of now; nothing is written.
 
-    A day is cured when at least one of its held register-days would be built. Raises LakeError when facts of held days
-    are gone.
+    A day is cured when at least one of its held register-days would be built. Only held days are built, a month at most
+    at a time; of the days between, what they leave behind is worked out (Builder.skip_to). `progress(done, of)` counts
+    held days. Raises LakeError when facts of held days are gone.
     """
     held = held_reasons(engine, shop)
     if held.empty:
         return Outlook([], held)
     days = sorted({day.date() for day in held["business_day"]})
-    builder = Builder(engine, lake, shop, days[0], missing="skip")
-    # One pass from the first held day to the last: what a day leaves behind is known without reading all before again.
-    span = days_between(days[0], days[-1])
-    still = []
-    for _, month in groupby(span, key=lambda day: (day.year, day.month)):
-        _, built = builder.build(list(month))
-        still.append(built.held)
+    builder = Builder(engine, lake, shop, days[0])
+    still: list[pd.DataFrame] = []
+    done = 0
+    for stretch in runs_of(days):
+        for _, month in groupby(stretch, key=lambda day: (day.year, day.month)):
+            tried = list(month)
+            builder.skip_to(tried[0])
+            _, built = builder.build(tried)
+            still.append(built.held)
+            done += len(tried)
+            if progress:
+                progress(done, len(days))
     remaining = pd.concat(still, ignore_index=True)
-    remaining = remaining[remaining["business_day"].isin([pd.Timestamp(day) for day in days])]
     cured = _pairs(held) - _pairs(remaining)
     return Outlook(sorted({day for day, _ in cured}), remaining)
 
@@ -104,15 +111,42 @@ def unsent_days(engine: sa.Engine, shop: ShopFile) -> list[date]:
         return [day for (day,) in rows]
 
 
-def next_steps(held: pd.DataFrame) -> Sequence[tuple[str, int, str, str]]:
-    """(reason, register-days, oldest day, next step) once per different next step, the oldest first."""
-    found = (
-        held.drop_duplicates(["business_day", "register_id", "reason", "next_step"])
-        .groupby(["reason", "next_step"], as_index=False)
-        .agg(register_days=("business_day", "size"), oldest=("business_day", "min"))
-        .sort_values(["oldest", "reason"])
-    )
-    return [
-        (str(row.reason), int(row.register_days), f"{row.oldest:%Y-%m-%d}", str(row.next_step))
-        for row in found.itertuples()
-    ]
+@dataclass(frozen=True)
+class NextStep:
+    """What a person has to do for some held register-days: `what` and `next_step` are those of the oldest day.
+
+    others   further next steps of the same reason, where a reason has so many that each day has its own
+    """
+
+    reason: str
+    register_days: int
+    oldest_day: date
+    what: str
+    next_step: str
+    others: int = 0
+
+
+STEPS_SHOWN = 3
+"""Next steps of one reason told one by one; more are days to look at, each for itself."""
+
+
+def next_steps(held: pd.DataFrame) -> list[NextStep]:
+    """A frame of held reasons by next step, the oldest first: what a person does once cures all its days."""
+    found = []
+    for reason, rows in held.sort_values(["business_day", "register_id"], kind="stable").groupby("reason"):
+        steps = [own for _, own in rows.groupby("next_step", sort=False)]
+        shown = steps if len(steps) <= STEPS_SHOWN else [rows]
+        for own in shown:
+            first = own.iloc[0]
+            days = own[["business_day", "register_id"]].drop_duplicates()
+            found.append(
+                NextStep(
+                    str(reason),
+                    len(days),
+                    first["business_day"].date(),
+                    str(first["what"]),
+                    str(first["next_step"]),
+                    others=len(steps) - len(shown),
+                )
+            )
+    return sorted(found, key=lambda step: (step.oldest_day, step.reason))
