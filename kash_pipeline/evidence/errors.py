@@ -14,6 +14,10 @@ class NoSuchDay(EvidenceError):
     """The register has neither facts nor entries on this day."""
 
 
+class NoSuchEntry(EvidenceError):
+    """The register-day has no entry of this piece number."""
+
+
 class NotBuilt(EvidenceError):
     """The register-day has facts and no entries: it is held, or was never built."""
 

@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pypdf
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner, Result
 
+from kash_pipeline.cli.main import cli
 from kash_pipeline.evidence.reading import ZReports
 from kash_pipeline.pennylane.attaching import MOST_FAILED, Evidence
 from kash_pipeline.pennylane.publisher import PublishingStopped
@@ -21,7 +24,7 @@ from kash_pipeline.sandbox.pennylane import Fault
 from kash_pipeline_tests.end_to_end import attaching
 from kash_pipeline_tests.end_to_end.attaching import book, lake_of, till
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane
-from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from
+from kash_pipeline_tests.unit.pennylane.world import FIRST, SHOP_TOML, World, days_from
 
 __all__ = ["make_pennylane"]  # a fixture
 DAYS = days_from(FIRST, 1)
@@ -99,6 +102,35 @@ def test_a_z_entry_carries_it_and_a_day_without_closing_none(make_pennylane: Cal
     book(daily, later, till(later, closed=False))
     report = publish(daily)
     assert (report.posted, report.attached, report.unclosed) == (4, 0, 2)
+
+
+def test_the_command_writes_what_is_attached(
+    here: World, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.toml").write_text(SHOP_TOML.format(url=here.url))
+    for name, value in (("HOME", str(tmp_path)), ("DATABASE_URL", database_url), ("SHOP", str(tmp_path / "shop.toml"))):
+        monkeypatch.setenv(f"KASH_{name}", value)
+    book(here, DAYS, till(DAYS))
+    publish(here)
+    book(here, DAYS, till(DAYS, wine=1300))
+    publish(here)
+
+    def report(*options: str) -> Result:
+        words = ["z-report", "--day", str(DAYS[0]), "--out", str(tmp_path / "new" / "z.pdf"), *options]
+        return CliRunner().invoke(cli, words)
+
+    file = tmp_path / "new" / "z.pdf"
+    told = report("--register", "K1", "--entry", "SHOP-K1-260301-C-N1").output
+    assert file.read_bytes() == attached(here)["SHOP-K1-260301-C-N1"]
+    assert "the same for SHOP-K1-260301-D-Z0301K1-ESP: --entry SHOP-K1-260301-D-Z0301K1-ESP" in told
+    assert ZReports(here.engine, lake_of(here), here.shop).figures(DAYS[0], "K1").sha256 in told
+    # The difference of K1 is as it was, so its entry stands and keeps the report it was sent with.
+    report("--register", "K1", "--entry", "SHOP-K1-260301-D-Z0301K1-ESP")
+    assert file.read_bytes() != attached(here)["SHOP-K1-260301-D-Z0301K1-ESP"]
+    assert "for SHOP-K2-260301-C;" in report("--register", "K2").output
+    wrong = report("--register", "K2", "--entry", "SHOP-K1-260301-C")
+    assert "its closing entries: SHOP-K2-260301-C" in str(wrong.exception)
+    assert "cannot be written" in str(report("--register", "K1", "--out", str(tmp_path)).exception)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------

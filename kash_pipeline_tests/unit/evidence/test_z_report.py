@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -208,3 +210,11 @@ def test_a_held_or_an_unknown_register_day_is_told_apart() -> None:
     with pytest.raises(NoSuchDay) as unknown:
         figures(worked_day(), register="C9")
     assert "C1, C2" in unknown.value.next_step
+
+
+def test_only_who_wants_a_pdf_loads_its_library() -> None:
+    """Publishing without attach_z and every other command start without reportlab and Pillow."""
+    loaded = "import sys, kash_pipeline.pennylane.publisher, kash_pipeline.cli.z_report; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
+    assert "kash_pipeline.evidence.reading" in names
+    assert not {"reportlab", "PIL", "kash_pipeline.evidence.pdf"} & set(names)
