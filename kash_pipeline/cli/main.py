@@ -26,6 +26,7 @@ COMMANDS = {
     "pennylane": ("kash_pipeline.cli.pennylane", "pennylane", "Connect, show or end the connection to PennyLane."),
     "kash": ("kash_pipeline.cli.kash", "kash", "Log in to Kash.click, probe an account, keep or drop raw answers."),
     "trace": ("kash_pipeline.cli.trace", "trace", "From an entry to its orders and raw answers, and back."),
+    "z-report": ("kash_pipeline.cli.z_report", "z_report", "The Z report of a register's day as a PDF."),
     "plan": ("kash_pipeline.cli.plan", "plan", "What would be posted, against what the ledger holds."),
     "apply": ("kash_pipeline.cli.plan", "apply", "Post exactly what plan showed."),
     "held": ("kash_pipeline.cli.held", "held", "Days that wait, with the next step for each."),
