@@ -20,7 +20,7 @@ from kash_pipeline.defs.reference import reference_key
 from kash_pipeline.defs.resources import OpenPennylane
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.pennylane import reference
-from kash_pipeline.pennylane.customers import sync_customers
+from kash_pipeline.pennylane.customers import InStep, keep_in_step, listed_at, stored_customers, sync_customers
 from kash_pipeline.pennylane.errors import ReferenceMissing
 from kash_pipeline.pennylane.publisher import Problem, Publisher, PublishReport
 from kash_pipeline.reference import store
@@ -123,12 +123,18 @@ def _company(shop: ShopFile) -> dg.AssetsDefinition:
                 # Named customers stand on accounts of their own, not on the account their lines name.
                 numbers = named.loc[~named["customer_id"].isin(own), "account"].unique()
                 accounts = _unless_missing(missing, reference.sync_accounts, *sync, also=numbers)
-                customers = {}
+                today = store.business_day(shop, datetime.now(UTC))
+                customers, in_step = {}, InStep()
                 if pennylane_key(shop, "customers") in context.selected_asset_keys:
                     described = lake.read_reference("customers")
+                    if shop.shop.named_customers == "own_account" and (len(own) or stored_customers(*sync[1:])):
+                        # The whole list once a business day: a request per hundred customers.
+                        listed = listed_at(*sync[1:])
+                        due = listed is None or store.business_day(shop, listed) < today
+                        in_step = keep_in_step(*sync, described, listing=due)
                     customers = _unless_missing(missing, sync_customers, *sync, described, own)
                 years = reference.sync_fiscal_years(*sync)
-                store.remember_company(warehouse, shop, me.company_id, store.business_day(shop, datetime.now(UTC)))
+                store.remember_company(warehouse, shop, me.company_id, today)
         except KashPipelineError as error:
             raise as_failure(error) from error
         counts = f"{len(journals)} journals, {len(accounts)} accounts, {len(customers)} customers"
@@ -142,6 +148,7 @@ def _company(shop: ShopFile) -> dg.AssetsDefinition:
                 metadata={
                     "named by waiting entries": len(customers),
                     "open fiscal years": sum(year.open for year in years),
+                    **_told(in_step),
                 },
             ),
         ]
@@ -169,6 +176,19 @@ def _unless_missing(
     except ReferenceMissing as error:
         missing.append(error)
         return {}
+
+
+def _told(in_step: InStep) -> dict[str, dg.MetadataValue]:
+    """What became of customers already there, by the till's numbers."""
+    told: dict[str, dg.MetadataValue] = {"changed in PennyLane": dg.MetadataValue.int(len(in_step.updated))}
+    if in_step.listed is not None:
+        told["customers of the company"] = dg.MetadataValue.int(in_step.listed)
+    if in_step.left_alone:
+        told["left alone"] = table(("customer", "why"), in_step.left_alone)
+    for what, numbers in (("deleted in PennyLane", in_step.gone), ("under another id or account", in_step.moved)):
+        if numbers:
+            told[what] = dg.MetadataValue.text(", ".join(numbers[:100]))
+    return told
 
 
 def _found(shop: ShopFile, name: str, columns: tuple[str, str], ids: dict[str, int]) -> dg.MaterializeResult[None]:

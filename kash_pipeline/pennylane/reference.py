@@ -7,6 +7,7 @@ Ids differ per company, so every table has the company's id. What must not be ma
 lock of PostgreSQL and after a fresh listing: PennyLane does not say whether it refuses a second journal of one code.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -154,7 +155,7 @@ def sync_accounts(
             ids[number] = account.id
         elif number in needed:
             problems.append(f"{number} is disabled" if account else f"{number} does not exist")
-    _store_accounts(engine, shop, company_id, accounts)
+    _store_accounts(engine, shop, company_id, accounts, needed)
     if problems:
         raise ReferenceMissing(
             f"accounts in PennyLane: {'; '.join(problems)}",
@@ -163,20 +164,32 @@ def sync_accounts(
     return ids
 
 
-def _store_accounts(engine: sa.Engine, shop: ShopFile, company_id: int, accounts: Sequence[LedgerAccount]) -> None:
-    """The chart; the label of an account of one customer or supplier is a name, and not kept."""
-    named = named_accounts(shop)
+def _store_accounts(
+    engine: sa.Engine,
+    shop: ShopFile,
+    company_id: int,
+    accounts: Sequence[LedgerAccount],
+    used: Iterable[str] = (),
+) -> None:
+    """The chart without what names a person: the label of an account of one customer or supplier, and its row where
+    letters in the number may come from the name, unless the chart or an entry uses it."""
+    known = {*named_accounts(shop), *used}
+
+    def names_a_person(item: LedgerAccount) -> bool:
+        return item.type in PERSONS and item.number not in known
+
     rows = [
         {
             "id": item.id,
             "number": item.number,
-            "label": "" if item.type in PERSONS and item.number not in named else item.label,
+            "label": "" if names_a_person(item) else item.label,
             "vat_rate": item.vat_rate,
             "type": item.type,
             "enabled": item.enabled,
             "letterable": item.letterable,
         }
         for item in accounts
+        if not (names_a_person(item) and re.search(r"[^\W\d_]", item.number))
     ]
     replace_listing(engine, PENNYLANE_ACCOUNTS, shop, company_id, rows)
 

@@ -47,8 +47,8 @@ def upgrade() -> None:
         ),
         schema="kash",
     )
-    # The label of a customer's account is a name.
-    op.execute("update kash.pennylane_accounts set label = '' where type in ('customer', 'supplier')")
+    # The label of a customer's account is a name, and its number may be made of one. What is used comes back.
+    op.execute("delete from kash.pennylane_accounts where type in ('customer', 'supplier')")
 
 
 def downgrade() -> None:
