@@ -125,7 +125,7 @@ def touched(shop_path: Path | None) -> None:
         found = hands(client, engine, shop)
     for hand in found:
         click.echo(f"{hand.business_day} {hand.key} {hand.what}: {hand.why}")
-    differing = [hand for hand in found if hand.what != "lettered"]
+    differing = [hand for hand in found if hand.differs]
     click.echo(f"{len(differing)} entries are no longer as we sent them")
     if differing:
         raise SystemExit(2)

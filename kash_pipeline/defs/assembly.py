@@ -13,12 +13,14 @@ from kash_pipeline.defs.accounting import accounting_assets
 from kash_pipeline.defs.daily import no_progress
 from kash_pipeline.defs.jobs import runs_by_itself, schedules, shop_jobs
 from kash_pipeline.defs.marts import mart_assets
+from kash_pipeline.defs.planning import planning_assets
 from kash_pipeline.defs.pos import pos_assets
 from kash_pipeline.defs.publishing import publishing_assets
 from kash_pipeline.defs.rebuilding import rebuild_sensor
 from kash_pipeline.defs.reference import reference_assets
 from kash_pipeline.defs.resources import LakeResource, PennylaneResource, TillResource, WarehouseResource
 from kash_pipeline.defs.sensors import publication_sensor, wake_up_sensor
+from kash_pipeline.defs.watching import keep_alive_jobs, watch_checks, watch_schedules
 from kash_pipeline.settings import Environment, ShopFile
 from kash_pipeline.warehouse.sql_models import load_project
 
@@ -59,12 +61,14 @@ def build_definitions(
             *pos_assets(shop),
             *accounting_assets(shop),
             *publishing_assets(shop),
+            *planning_assets(shop),
             *mart_assets(shop, load_project()),
         ]
     return dg.Definitions(
         assets=assets,
-        jobs=shop_jobs(shop),
-        schedules=schedules(shop, where.deployment),
+        asset_checks=watch_checks(shop),
+        jobs=[*shop_jobs(shop), *keep_alive_jobs(shop)],
+        schedules=[*schedules(shop, where.deployment), *watch_schedules(shop, where.deployment)],
         sensors=sensors,
         resources=resources,
         executor=dg.in_process_executor,

@@ -24,6 +24,11 @@ EXTRACT = "extract"
 BUILD_ENTRIES = "build_entries"
 PUBLISH = "publish"
 NIGHTLY = "nightly"
+PLAN = "plan"
+WATCH = "watch"
+
+HANDS = "untouched_by_others"
+"""Name of the check that tells what persons did in PennyLane to entries we sent."""
 
 DEPLOYMENTS = ("local", "staging", "production")
 
@@ -36,6 +41,8 @@ RUNS_IN: Mapping[str, frozenset[str]] = {
     "rebuild_after_change": frozenset({"staging", "production"}),
     "publish_when_ready": frozenset({"production"}),
     "wake_up": frozenset({"production"}),
+    "daily_watch": frozenset({"staging", "production"}),
+    "monthly_keep_alive": frozenset({"staging", "production"}),
 }
 
 
@@ -78,7 +85,9 @@ def shop_jobs(shop: ShopFile) -> "list[UnresolvedAssetJobDefinition]":
         BUILD_ENTRIES: (layer("accounting") | marts, "Builds the entries of the days asked for, then the marts."),
     }
     if shop.pennylane:
-        remote = layer("pennylane")
+        # The plan is made when somebody asks; the watch has a clock of its own, and costs requests.
+        watch = dg.AssetSelection.checks(dg.AssetCheckKey(published_key(shop), HANDS))
+        remote = layer("pennylane") - dg.AssetSelection.keys(plan_key(shop)) - watch
         published = dg.AssetSelection.keys(published_key(shop))
         ledger_marts = published.downstream() & marts
         everything = everything | remote
@@ -94,6 +103,11 @@ def shop_jobs(shop: ShopFile) -> "list[UnresolvedAssetJobDefinition]":
             remote | ledger_marts,
             "Brings PennyLane's journals, accounts and customers in step, sends what is ready and reads it back.",
         )
+        selections[PLAN] = (
+            dg.AssetSelection.keys(plan_key(shop)),
+            "Says per day what publishing would add, leave, correct and hold; writes nothing to PennyLane.",
+        )
+        selections[WATCH] = (watch, "Looks for entries of ours that persons changed in PennyLane; changes nothing.")
     selections[NIGHTLY] = (everything, "Everything for the days asked for; every night for the day before.")
     return [
         dg.define_asset_job(
@@ -109,6 +123,10 @@ def shop_jobs(shop: ShopFile) -> "list[UnresolvedAssetJobDefinition]":
 
 def published_key(shop: ShopFile) -> dg.AssetKey:
     return dg.AssetKey([shop.shop.id, "pennylane", "published_entries"])
+
+
+def plan_key(shop: ShopFile) -> dg.AssetKey:
+    return dg.AssetKey([shop.shop.id, "pennylane", "publication_plan"])
 
 
 def looked_back(shop: ShopFile, day: date) -> date:

@@ -23,13 +23,22 @@ KEPT = timedelta(days=27)
 
 @dataclass(frozen=True)
 class Hand:
-    """What a person did to one entry. `what` is edited, deleted, moved or lettered; `why` shows both versions."""
+    """What a person did to one entry. `what` is edited, deleted, moved or lettered; `why` shows both versions.
+
+    `on_record` is `why` without what a person typed: for records that must hold nobody's name.
+    """
 
     key: str
     business_day: date
     register_id: str
     what: str
     why: str
+    on_record: str
+
+    @property
+    def differs(self) -> bool:
+        """The entry is no longer as we sent it; lettering changes nothing that we sent."""
+        return self.what != "lettered"
 
 
 def hands(
@@ -42,8 +51,8 @@ def hands(
 ) -> list[Hand]:
     """Entries of this shop that somebody touched in PennyLane since `since` (at most the last four weeks).
 
-    One request per thousand changed lines, and two for each entry that was really touched. Lettering is told too, but
-    is no difference: it changes nothing that we sent.
+    One request per thousand changed lines, one per hundred lines of the days, and one for each entry that was really
+    touched. A change older than four weeks is not seen here, though planning.py, which compares lines, still finds it.
     """
     oldest = (now or datetime.now(UTC)) - KEPT
     changed = {
@@ -82,27 +91,31 @@ def _of_day(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, day: dat
             continue
         difference = books.compared(intent.content, entry.lines)
         if difference is not None:
-            found.append(_hand(intent, "edited", difference))
+            found.append(_hand(intent, "edited", difference, books.compared(intent.content, entry.lines, labels=False)))
         if (moved := _moved(intent, entry, journals)) is not None:
-            found.append(_hand(intent, "moved", moved))
+            found.append(_hand(intent, "moved", *moved))
         lettered = [line.id for line in lines[entry.id] if line.lettered_with]
         if lettered:
             found.append(_hand(intent, "lettered", f"lines {', '.join(map(str, lettered))}"))
     return found
 
 
-def _moved(intent: Intent, entry: Entry, journals: dict[str, int]) -> str | None:
-    """Another day, journal or piece number than we gave it, in words."""
+def _moved(intent: Intent, entry: Entry, journals: dict[str, int]) -> tuple[str, str] | None:
+    """Another day, journal or piece number than we gave it, in words; and again without what was typed."""
     content = intent.content
     changes = []
     if entry.day != content.date:
         changes.append(f"date {content.date} is now {entry.day}")
     if entry.journal_id != journals.get(content.journal, entry.journal_id):
         changes.append(f"journal {content.journal} is now id {entry.journal_id}")
+    typed = []
     if entry.piece_number != content.key:
-        changes.append(f"piece number is now {entry.piece_number!r}")
-    return "; ".join(changes) or None
+        typed.append(f"piece number is now {entry.piece_number!r}")
+    if not changes and not typed:
+        return None
+    return "; ".join([*changes, *typed]), "; ".join([*changes, *("another piece number" for _ in typed)])
 
 
-def _hand(intent: Intent, what: str, why: str) -> Hand:
-    return Hand(intent.row.key, intent.row.business_day, intent.row.register_id, what, why)
+def _hand(intent: Intent, what: str, why: str, on_record: str | None = None) -> Hand:
+    row = intent.row
+    return Hand(row.key, row.business_day, row.register_id, what, why, on_record or why)

@@ -11,7 +11,16 @@ import dagster as dg
 import pytest
 
 from kash_pipeline.definitions import build_definitions, defs
-from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, NIGHTLY, PUBLISH, REFERENCE_CHECK, REFERENCE_SYNC
+from kash_pipeline.defs.jobs import (
+    BUILD_ENTRIES,
+    EXTRACT,
+    NIGHTLY,
+    PLAN,
+    PUBLISH,
+    REFERENCE_CHECK,
+    REFERENCE_SYNC,
+    WATCH,
+)
 from kash_pipeline.defs.publishing import company_pool
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment
@@ -49,8 +58,8 @@ def _asset_specs(definitions: dg.Definitions) -> dict[str, Any]:
             "description": (spec.description or "").partition("\n")[0],
             "checks": {},
         }
-    for assets in definitions.assets or []:
-        assert isinstance(assets, dg.AssetsDefinition)
+    for assets in [*(definitions.assets or []), *(definitions.asset_checks or [])]:
+        assert isinstance(assets, dg.AssetsDefinition | dg.AssetChecksDefinition)
         for check in assets.check_specs:
             specs[check.asset_key.to_user_string()]["checks"][check.name] = "blocking" if check.blocking else "listed"
     return dict(sorted(specs.items()))
@@ -85,7 +94,7 @@ def test_five_assets_are_daily_and_a_year_of_them_is_one_run(definitions: dg.Def
 
 def test_jobs_run_in_one_process(definitions: dg.Definitions) -> None:
     """Dagster's default starts a process per step, 17 times slower on steps of this size."""
-    jobs = {REFERENCE_SYNC, REFERENCE_CHECK, EXTRACT, BUILD_ENTRIES, PUBLISH, NIGHTLY}
+    jobs = {REFERENCE_SYNC, REFERENCE_CHECK, EXTRACT, BUILD_ENTRIES, PUBLISH, NIGHTLY, PLAN, WATCH}
     assert {job.name for job in definitions.jobs or []} == jobs
     for name in [*jobs, "__ASSET_JOB"]:
         assert definitions.resolve_job_def(name).executor_def is dg.in_process_executor
