@@ -10,6 +10,16 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
+from kash_pipeline_tests.leak_hooks import (  # noqa: F401 - hooks
+    pytest_configure,
+    pytest_runtest_logreport,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
+from kash_pipeline_tests.leaks import WATCH
 from kash_pipeline_tests.sandboxes import (  # noqa: F401 - fixtures
     make_pennylane_sandbox,
     pennylane_database,
@@ -40,6 +50,8 @@ def postgres_url() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="kp-") as folder:
         yield embedded.url_of(Path(folder) / "pg", settings=settings)
         embedded.stop(Path(folder) / "pg")
+        # A statement that fails is written there.
+        WATCH.search("log of PostgreSQL", [(Path(folder) / "pg" / "log").read_bytes()], WATCH.ever)
 
 
 @pytest.fixture
@@ -49,7 +61,9 @@ def database_url(postgres_url: str) -> Iterator[str]:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
     base, _, query = postgres_url.partition("?")
-    yield base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+    url = base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+    yield url
+    WATCH.search_database(url)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f'drop database if exists "{name}" with (force)')
 
@@ -78,7 +92,9 @@ def warehouse_url(postgres_url: str, warehouse_template: str) -> Iterator[str]:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f'create database "{name}" template "{warehouse_template}"')
     base, _, query = postgres_url.partition("?")
-    yield base.rsplit("/", 1)[0] + f"/{name}?{query}"
+    url = base.rsplit("/", 1)[0] + f"/{name}?{query}"
+    yield url
+    WATCH.search_database(url)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f'drop database if exists "{name}" with (force)')
 

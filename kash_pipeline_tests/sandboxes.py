@@ -22,7 +22,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from kash_pipeline.sandbox import pennylane
+from kash_pipeline.sandbox import kash, pennylane
+from kash_pipeline.sandbox.datasets import Dataset
 from kash_pipeline.sandbox.server import serving
 from kash_pipeline_tests.contract.checking import ContractChecked
 
@@ -77,6 +78,32 @@ def pennylane_served(database_url: str, **options: Any) -> Iterator[PennylaneHan
     contract = ContractChecked(app)
     with serving(contract) as url:
         yield PennylaneHandle(url, app, contract, engine, app.admin.company_token())
+    contract.assert_kept()
+
+
+@dataclass(frozen=True)
+class KashHandle:
+    """A served Kash.click sandbox; `url` ends with `/workers`."""
+
+    url: str
+    faults: kash.Faults
+    contract: ContractChecked
+
+
+@contextmanager
+def kash_served(dataset: Dataset, *, faults: kash.Faults | None = None, **options: Any) -> Iterator[KashHandle]:
+    """A Kash.click sandbox with the given options of `create_app`, for the time of the block.
+
+    At its end AssertionError says which request, or which answer not made by a fault, broke the contract.
+    """
+    switch = faults or kash.Faults()
+    contract = ContractChecked(
+        kash.create_app(dataset, faults=switch, **options),
+        "kash",
+        excused=lambda: switch.fault is not None or switch.reshape is not None,
+    )
+    with serving(contract) as url:
+        yield KashHandle(f"{url}/workers", switch, contract)
     contract.assert_kept()
 
 

@@ -15,6 +15,7 @@ import click
 from kash_pipeline.sandbox import datasets, kash, local, pennylane
 from kash_pipeline.sandbox.errors import SandboxError
 from kash_pipeline.sandbox.pennylane import FiscalYear
+from kash_pipeline.sandbox.recording import kept
 from kash_pipeline.sandbox.server import serving
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
@@ -79,7 +80,10 @@ def sandbox(data: str, rate_limit: bool, until_stdin_closes: bool) -> None:
         fiscal_years=fiscal_years(shop, dataset.first, dataset.last),
         **options,
     )
-    with serving(till, kash_host, kash_port) as kash_url, serving(books, books_host, books_port) as books_url:
+    with (
+        serving(kept(till, "kash"), kash_host, kash_port) as kash_url,
+        serving(kept(books, "pennylane"), books_host, books_port) as books_url,
+    ):
         click.echo(f"Kash.click sandbox: {kash_url} ({dataset.name}, {dataset.first} to {dataset.last})")
         click.echo(f"PennyLane sandbox:  {books_url} ({shop.shop.name})")
         click.echo(

@@ -8,13 +8,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
 
+from kash_pipeline.sandbox.recording import TRAFFIC_VARIABLE
 from kash_pipeline.warehouse import embedded
+from kash_pipeline_tests.contract.checking import judge_traffic
+from kash_pipeline_tests.leaks import WATCH
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -26,15 +29,24 @@ def free_port() -> int:
 
 @dataclass
 class Machine:
-    """A fresh machine: a folder with the shop file on free ports, and a home of its own."""
+    """A fresh machine: a folder with the shop file on free ports, and a home of its own.
+
+    `told` is what its commands printed; `traffic` is where its sandboxes keep what they were asked and answered.
+    """
 
     folder: Path
     database_url: str | None = None
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def traffic(self) -> Path:
+        return self.folder / "traffic"
 
     @property
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("KASH_", "DAGSTER_"))}
-        return kept | {"KASH_HOME": str(self.folder / "home")} | self.secrets()
+        own = {"KASH_HOME": str(self.folder / "home"), TRAFFIC_VARIABLE: str(self.traffic)}
+        return kept | own | self.secrets()
 
     def secrets(self) -> dict[str, str]:
         """The variables of the shop file with the sandbox's credentials, once a demo has made them."""
@@ -62,7 +74,18 @@ class Machine:
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
         process = self.start(*words)
         out, err = process.communicate(timeout=240)
+        self.told += [out, err]
         return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def leave(self) -> None:
+        """Hold what its sandboxes heard and said against the contract; search all that is left for secrets."""
+        judge_traffic(self.traffic)
+        WATCH.learn_files(self.folder)
+        WATCH.search_folder(self.folder)
+        WATCH.search("printed", [text.encode() for text in self.told])
+        if (self.folder / "home" / "pg").exists():
+            WATCH.search_server(embedded.url_of(self.folder / "home" / "pg"))
+            WATCH.search("log of PostgreSQL", [(self.folder / "home" / "pg" / "log").read_bytes()])
 
     def piece_numbers(self) -> Counter[str]:
         """How often each piece number stands in the sandbox's ledger."""
@@ -87,4 +110,5 @@ def fresh_machine() -> Iterator[Machine]:
         (folder / "shops" / "sandbox.toml").write_text(shop)
         found = Machine(folder)
         yield found
+        found.leave()
         embedded.stop(folder / "home" / "pg")

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from kash_pipeline_tests.contract.checking import judge_traffic
 from kash_pipeline_tests.end_to_end.machine import Machine
 
 DAYS = ["--from", "2026-03-01", "--to", "2026-03-03"]
@@ -19,6 +20,7 @@ def test_days_are_posted_once_then_nothing_and_an_unreachable_till_loses_nothing
     posted = machine.piece_numbers()
     assert set(posted) == machine.entry_keys()
     assert set(posted.values()) == {1}
+    assert judge_traffic(machine.traffic) > sum(posted.values())  # both sandboxes, held against their contracts
 
     second = machine.run("demo", *DAYS, "--no-rate-limit")
     assert second.returncode == 0, second.stdout + second.stderr

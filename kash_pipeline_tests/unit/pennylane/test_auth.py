@@ -144,7 +144,10 @@ def test_the_sandbox_consent_is_refused_for_the_real_pennylane(here: World) -> N
 # --- the page the browser comes back to -------------------------------------------------------------------------------
 
 
-def test_the_browser_comes_back_to_a_page_that_connects_and_sends_nobody_anywhere(here: World) -> None:
+def test_the_browser_comes_back_to_a_page_that_connects_and_sends_nobody_anywhere(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="httpx")  # the person's browser here: what it logs is not ours
     with consent(here.shop, here.engine, here.env) as attempt:
         callback = Callback(attempt, here.shop.pennylane.redirect_url)
         with serving(callback.app) as page:
@@ -236,7 +239,8 @@ def test_a_refresh_that_never_happened_is_asked_once_more(here: World, kind: str
     here.sandbox.admin.expire_access_tokens()
     here.sandbox.faults.add(Fault(kind, **TOKEN))
     with here.client() as client:
-        client.me()
+        assert client.me().company_name == "Boulangerie du Port"
+    assert here.sandbox.requests.refreshes() == 1, "the one the fault took never reached what counts"
 
 
 @pytest.mark.parametrize("kind", ["cut_after", "error_after"])

@@ -17,8 +17,8 @@ from kash_pipeline.pos.kash_api.dialects import DIALECTS
 from kash_pipeline.pos.kash_api.memory import Known
 from kash_pipeline.pos.port import DayOfSales, RawDocument
 from kash_pipeline.sandbox.datasets import Dataset
-from kash_pipeline.sandbox.kash import CLOSINGS_SCRIPT, Account, Faults, create_app
-from kash_pipeline.sandbox.server import serving
+from kash_pipeline.sandbox.kash import CLOSINGS_SCRIPT, Account, Faults
+from kash_pipeline_tests.sandboxes import kash_served
 
 SHOP = "4711"
 KEY = 'k3y+with/odd=signs&"quotes"'
@@ -71,19 +71,16 @@ def kash_till(
     headers_only: bool = False,
     account: Account | None = None,
 ) -> Iterator[Till]:
-    faults = Faults()
-    app = create_app(
+    with kash_served(
         dataset,
         shop_id=SHOP,
         key=KEY,
-        faults=faults,
         dialect=dialect,
         time_rule=time_rule,
         headers_only=headers_only,
         account=account,
-    )
-    with serving(app) as url:
-        yield Till(f"{url}/workers", faults, dialect, time_rule, headers_only)
+    ) as sandbox:
+        yield Till(sandbox.url, sandbox.faults, dialect, time_rule, headers_only)
 
 
 class DictMemory:

@@ -22,11 +22,11 @@ from kash_pipeline.pos.kash_api import KashApiSource, KashClient
 from kash_pipeline.pos.port import RawDocument, Source
 from kash_pipeline.sandbox import datasets
 from kash_pipeline.sandbox.datasets import Dataset
-from kash_pipeline.sandbox.kash import Fault, Faults, create_app
-from kash_pipeline.sandbox.server import serving
+from kash_pipeline.sandbox.kash import Fault, Faults
 from kash_pipeline.schemas.facts import FACTS, REFERENCE
 from kash_pipeline.settings import load_shop
 from kash_pipeline_tests.contract.checking import request_violation
+from kash_pipeline_tests.sandboxes import kash_served
 
 SHOP = "4711"
 KEY = 'k3y+with/odd=signs&"quotes"'
@@ -47,9 +47,8 @@ class Till:
 
 @pytest.fixture(scope="module")
 def server(bakery: Dataset) -> Iterator[Till]:
-    faults = Faults()
-    with serving(create_app(bakery, shop_id=SHOP, key=KEY, faults=faults)) as url:
-        yield Till(f"{url}/workers", faults)
+    with kash_served(bakery, shop_id=SHOP, key=KEY) as sandbox:
+        yield Till(sandbox.url, sandbox.faults)
 
 
 @pytest.fixture

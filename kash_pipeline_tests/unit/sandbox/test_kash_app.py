@@ -1,5 +1,6 @@
 """The Kash.click stand-in over real loopback HTTP: the documented calls, their windows, and how it refuses."""
 
+import logging
 from collections.abc import Iterator
 
 import httpx
@@ -8,9 +9,8 @@ import yaml
 
 from kash_pipeline.sandbox import datasets
 from kash_pipeline.sandbox.datasets import Dataset
-from kash_pipeline.sandbox.kash import create_app
 from kash_pipeline.sandbox.kash.shapes import euros
-from kash_pipeline.sandbox.server import serving
+from kash_pipeline_tests.sandboxes import KashHandle, kash_served
 
 SHOP, KEY = "4711", "a-key-of-the-sandbox"
 ID = {"idboutique": SHOP, "key": KEY}
@@ -23,12 +23,21 @@ def bakery() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def http(bakery: Dataset) -> Iterator[httpx.Client]:
-    with (
-        serving(create_app(bakery, shop_id=SHOP, key=KEY)) as url,
-        httpx.Client(base_url=f"{url}/workers/", timeout=10) as client,
-    ):
+def sandbox(bakery: Dataset) -> Iterator[KashHandle]:
+    with kash_served(bakery, shop_id=SHOP, key=KEY) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def http(sandbox: KashHandle) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{sandbox.url}/", timeout=10) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """These tests put the key into the address as the documentation says, and httpx logs each address."""
+    caplog.set_level(logging.WARNING, logger="httpx")
 
 
 def test_every_documented_call_it_serves_is_in_the_contract(http: httpx.Client) -> None:
@@ -94,9 +103,10 @@ def test_quotes_are_none_and_another_delivery_method_too(http: httpx.Client) -> 
     ],
 )
 def test_a_refusal_is_an_error_body_with_status_200(
-    http: httpx.Client, script: str, change: dict[str, str], says: str
+    http: httpx.Client, sandbox: KashHandle, script: str, change: dict[str, str], says: str
 ) -> None:
-    answer = http.get(script, params={**ID, **DAY, **change})
+    with sandbox.contract.bad_requests_expected():
+        answer = http.get(script, params={**ID, **DAY, **change})
     assert answer.status_code == 200
     assert answer.json()["success"] is False
     assert says in answer.json()["result"]
@@ -104,8 +114,9 @@ def test_a_refusal_is_an_error_body_with_status_200(
 
 
 @pytest.mark.parametrize("script", ["getNothing.php", "webapp.php", "editOrder.php"])
-def test_unknown_scripts_and_writes_are_a_404_page(http: httpx.Client, script: str) -> None:
-    answer = http.get(script, params=ID)
+def test_unknown_scripts_and_writes_are_a_404_page(http: httpx.Client, sandbox: KashHandle, script: str) -> None:
+    with sandbox.contract.bad_requests_expected():
+        answer = http.get(script, params=ID)
     assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (404, "text/html")
 
 
