@@ -60,6 +60,7 @@ def publishing_shop(make_pennylane_sandbox: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_from_till_to_ledger_and_again_without_posting(chain: Any, publishing_shop: Any, engine: sa.Engine) -> None:
     shop, sandbox = publishing_shop
+    shop = shop.model_copy(update={"pennylane": shop.pennylane.model_copy(update={"attach_z": True})})
     till = MemoryTill(make_facts(FIRST, LAST))
     first = chain(shop, till)
     assert [stage.stage for stage in first.stages] == ["reference", "facts", "entries", "publish"]
@@ -70,6 +71,8 @@ def test_from_till_to_ledger_and_again_without_posting(chain: Any, publishing_sh
     booked = entries["accounting/entries"]["entries"]
     published = publish["pennylane/published_entries"]
     assert published["posted"] == published["verified"] == booked == len(sandbox.admin.entries())
+    with_report = {entry.piece_number for entry in sandbox.admin.entries() if entry.file_id is not None}
+    assert with_report == {f"BAKERY-{register}-{day:%y%m%d}-C" for register in ("K1", "K2") for day in DAYS}
 
     keys = sorted(entry.piece_number for entry in sandbox.admin.entries())
     second = chain(shop, till)
