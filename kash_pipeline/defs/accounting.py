@@ -31,7 +31,7 @@ from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.reference import following
 from kash_pipeline.reference.building import BUILT, Builder
-from kash_pipeline.reference.release import by_reason, runs_of
+from kash_pipeline.reference.release import by_reason, held_reasons, next_steps, runs_of
 from kash_pipeline.schemas.columns import business_day_of
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
 from kash_pipeline.schemas.facts import Facts
@@ -49,6 +49,9 @@ MENDED_BY_MAPPING = {
     "movements_mapped": ("unmapped_cash_movement",),
 }
 """Checks, and the reasons of held days each is for: after the mend `kash-pipeline release` builds these days."""
+
+FACTS_AGREE = "facts_agree"
+"""Check of every other reason: what the till says does not add up, which no line of the shop file mends."""
 
 
 def entries_key(shop: ShopFile) -> dg.AssetKey:
@@ -90,6 +93,7 @@ def accounting_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
                 check(name, f"No register-day waits for {', '.join(found)}.")
                 for name, found in MENDED_BY_MAPPING.items()
             ),
+            check(FACTS_AGREE, "No register-day waits because what the till says does not add up."),
             check("entries_balance", "Debits equal credits in every entry, and its lines sum to its totals."),
             check(
                 "entries_equal_facts",
@@ -255,40 +259,23 @@ def _not_held(rows: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
 
 def _checks(warehouse: sa.Engine, shop: ShopFile, proof: Proof) -> Iterator[dg.AssetCheckResult]:
     """The business rules: none of them stops a run, each names what a person has to look at."""
-    with warehouse.connect() as connection:
-        held = windows.sql_frame(
-            connection,
-            "select business_day, register_id, reason, what, next_step from kash.held where shop_id = :shop "
-            "order by business_day, register_id, reason, what",
-            shop=shop.shop.id,
-        )
-    waiting = held[["business_day", "register_id"]].drop_duplicates()
+    held = held_reasons(warehouse, shop)
     rows = [
         (f"{row.business_day:%Y-%m-%d}", row.register_id, row.reason, row.what, row.next_step)
         for row in held.itertuples()
     ]
-    counts = by_reason(held)
-    reasons = [(row.reason, row.register_days, f"{row.oldest_day:%Y-%m-%d}") for row in counts.itertuples()]
+    reasons = [(row.reason, row.register_days, f"{row.oldest_day:%Y-%m-%d}") for row in by_reason(held).itertuples()]
     # One check a reason for what a line in the shop file mends: each has its own history of passing and failing.
+    mended = [reason for found in MENDED_BY_MAPPING.values() for reason in found]
     for name, found in MENDED_BY_MAPPING.items():
-        own = counts[counts["reason"].isin(found)]
-        yield dg.AssetCheckResult(
-            check_name=name,
-            passed=own.empty,
-            severity=dg.AssetCheckSeverity.ERROR,
-            metadata={}
-            if own.empty
-            else {
-                "register-days": int(own["register_days"].sum()),
-                "oldest day": f"{own['oldest_day'].min():%Y-%m-%d}",
-            },
-        )
+        yield _waiting(name, held[held["reason"].isin(found)])
+    yield _waiting(FACTS_AGREE, held[~held["reason"].isin(mended)])
     yield dg.AssetCheckResult(
         check_name="no_held_days",
         passed=held.empty,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
-            "held register-days": len(waiting),
+            "held register-days": _register_days(held),
             **({"by reason": table(("reason", "register-days", "oldest day"), reasons)} if reasons else {}),
             **({"held": table(("day", "register", "reason", "what", "next step"), rows)} if rows else {}),
         },
@@ -302,6 +289,31 @@ def _checks(warehouse: sa.Engine, shop: ShopFile, proof: Proof) -> Iterator[dg.A
         proof.not_listed,
         listed_cents=proof.listed_cents,
     )
+
+
+def _waiting(name: str, held: pd.DataFrame) -> dg.AssetCheckResult:
+    """Passes when no register-day of the shop is held for the reasons of `held`, whichever days were built."""
+    steps = [
+        (step.reason, step.register_days, step.oldest_day, step.what, step.next_step, step.others or "")
+        for step in next_steps(held)
+    ]
+    columns = ("reason", "register-days", "oldest day", "what", "next step", "others")
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=held.empty,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={}
+        if held.empty
+        else {
+            "register-days": _register_days(held),
+            "oldest day": f"{held['business_day'].min():%Y-%m-%d}",
+            "next steps": table(columns, steps),
+        },
+    )
+
+
+def _register_days(held: pd.DataFrame) -> int:
+    return len(held[["business_day", "register_id"]].drop_duplicates())
 
 
 def _later_days(found: following.Followers) -> dg.AssetCheckResult:

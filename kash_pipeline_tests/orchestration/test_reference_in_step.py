@@ -161,14 +161,19 @@ def test_a_new_method_in_mid_month_holds_its_register_day_until_the_chart_has_it
     till = MemoryTill(with_new_method(make_facts(FIRST, LAST), MIDDLE))
     result = here.run(till)
     failed = {check.check: check.detail for stage in result.stages for check in stage.failed_checks}
-    assert failed["methods_mapped"] == {"register-days": "1", "oldest day": "2025-02-28"}
-    assert "rates_mapped" not in failed
+    told = failed["methods_mapped"]
+    assert (told["register-days"], told["oldest day"]) == ("1", "2025-02-28")
+    assert 'meal_voucher = "511700"' in told["next steps"]
+    assert not {"rates_mapped", "registers_mapped", "movements_mapped", "facts_agree"} & failed.keys()
     [row] = by_reason(held_reasons(here.engine, here.shop)).itertuples()
     assert (row.reason, row.register_days, row.oldest_day) == ("unmapped_method", 1, pd.Timestamp(MIDDLE))
     assert here.pieces() == Counter(here.booked())
     assert not any("K2-250228" in piece for piece in here.pieces())
     assert any("K1-250228" in piece for piece in here.pieces())
     before = here.pieces()
+    # The check is about the shop, not about the days of a run.
+    result = here.run(till, LAST, LAST, stages=("entries",))
+    assert "methods_mapped" in {check.check for stage in result.stages for check in stage.failed_checks}
 
     assert outlook(here.engine, here.shop, here.lake).cured == []
     here.mend(methods={**SHOP["chart"][0]["methods"], "meal_voucher": "511700"})  # type: ignore[index]
