@@ -4,14 +4,19 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import psycopg
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from kash_pipeline.sandbox import pennylane
+from kash_pipeline.sandbox.pennylane import files
+from kash_pipeline.sandbox.pennylane.answers import Problem
+from kash_pipeline.sandbox.pennylane.call import Upload
 from kash_pipeline.sandbox.server import serving
 from kash_pipeline_tests.sandboxes import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, PennylaneHandle
 
@@ -204,6 +209,24 @@ def test_only_pdf_and_images_are_taken(pennylane_sandbox: PennylaneHandle) -> No
             as_json = http.post("/file_attachments", json={"file": "z"})
             listed = http.get("/file_attachments")
     assert [answer.status_code for answer in (text, nothing, as_json, listed)] == [422, 400, 400, 404]
+
+
+def test_a_file_has_a_name_of_at_most_255(pennylane_sandbox: PennylaneHandle) -> None:
+    file = {"file": ("z.pdf", PDF, "application/pdf")}
+    with pennylane_sandbox.client() as http:
+        longest = http.post("/file_attachments", files=file, data={"filename": "z" * 255})
+        with pennylane_sandbox.contract.bad_requests_expected():
+            longer = http.post("/file_attachments", files=file, data={"filename": "z" * 256})
+    assert [answer.status_code for answer in (longest, longer)] == [201, 400]
+    assert [stored.filename for stored in pennylane_sandbox.admin.files()] == ["z" * 255]
+
+
+def test_a_file_of_more_than_100_mb_is_refused() -> None:
+    """Without HTTP: the copies that server and contract check make of 100 MB take 1.7 GB."""
+    too_large = Upload({}, {"file": ("z.pdf", "application/pdf", bytes(100 * 1024 * 1024 + 1))})
+    with pytest.raises(Problem) as refused:
+        files.upload(SimpleNamespace(body=too_large))  # type: ignore[arg-type]
+    assert (refused.value.status, "100 MB" in str(refused.value.body)) == (400, True)
 
 
 # Periods ------------------------------------------------------------------------------------------------------------
