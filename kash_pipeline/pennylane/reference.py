@@ -8,7 +8,7 @@ lock of PostgreSQL and after a fresh listing: PennyLane does not say whether it 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -154,7 +154,7 @@ def sync_accounts(
         if account is not None and account.enabled:
             ids[number] = account.id
         elif number in needed:
-            problems.append(f"{number} is disabled" if account else f"{number} does not exist")
+            problems.append(f"{_told(account, names)} is disabled" if account else f"{number} does not exist")
     _store_accounts(engine, shop, company_id, accounts, needed)
     if problems:
         raise ReferenceMissing(
@@ -162,6 +162,12 @@ def sync_accounts(
             next_step=f"enable or create them in PennyLane, or name others in [[chart]] of {shop.path}",
         )
     return ids
+
+
+def _told(account: LedgerAccount, named: Collection[str]) -> str:
+    """Number and label, as a person finds it in PennyLane; the label of one customer's account is a name."""
+    of_a_person = account.type in PERSONS and account.number not in named
+    return account.number if of_a_person or not account.label else f"{account.number} « {account.label} »"
 
 
 def _store_accounts(

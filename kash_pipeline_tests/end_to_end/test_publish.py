@@ -246,7 +246,7 @@ def test_a_disabled_account_blocks_by_name_and_the_other_entries_go_on(pennylane
     pennylane.book(DAYS[:1], make_books(DAYS[:1]))
     report = pennylane.publish()
     assert [problem.key for problem in report.blocked] == ["SHOP-K1-260301-P", "SHOP-K2-260301-P"]
-    assert "511 is disabled" in report.blocked[0].why
+    assert "511 « Valeurs à l'encaissement » is disabled" in report.blocked[0].why
     assert report.posted == 4
     pennylane.sandbox.admin.enable_account("511", True)
     assert pennylane.publish().posted == 2

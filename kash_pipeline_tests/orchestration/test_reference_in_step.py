@@ -281,7 +281,7 @@ def test_an_account_disabled_in_pennylane_stops_only_the_entries_that_name_it(
     till = MemoryTill(make_facts(FIRST, LAST))
     result = here.run(till)
     failed = {check.check: check.detail for stage in result.stages for check in stage.failed_checks}
-    assert "511 is disabled" in failed["nothing_missing"]["missing"]
+    assert "511 « Valeurs à l'encaissement » is disabled" in failed["nothing_missing"]["missing"]
     posted = here.pieces()
     assert posted
     assert set(posted.values()) == {1}

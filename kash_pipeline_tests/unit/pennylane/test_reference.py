@@ -87,7 +87,7 @@ def test_disabled_and_missing_accounts_are_named_together(make_pennylane: Callab
     here = make_pennylane(create_accounts=False)
     with here.client() as client, pytest.raises(ReferenceMissing) as caught:
         reference.sync_accounts(client, here.engine, here.shop, company(client), also=["5112", "999", "530"])
-    assert "5112 is disabled" in caught.value.message
+    assert "5112 « Chèques à encaisser » is disabled" in caught.value.message
     assert "999 does not exist" in caught.value.message
     assert "530" not in caught.value.message
 
