@@ -175,6 +175,19 @@ def test_a_day_without_sales_is_empty_and_all_reference_tables_come(opened: Call
     assert set(source.reference()) == set(REFERENCE)
 
 
+def test_what_is_looked_at_every_hour_costs_five_requests_and_names_no_customer(opened: Callable[..., Opened]) -> None:
+    shop = opened()
+    wanted = [name for name in REFERENCE if name != "customers"]
+    assert list(shop.source.reference(wanted)) == wanted
+    assert [document.call for document in shop.raw] == [
+        "getPaymentModes.php",
+        "getVATs.php",
+        "getCashbox.php",
+        "getDepartments.php",
+        "getDepartmentGroups.php",
+    ]
+
+
 def test_later_payments_come_with_their_order_and_their_own_day(opened: Callable[..., Opened]) -> None:
     days = list(opened().source.sales(date(2026, 3, 1), date(2026, 3, 31)))
     payments = pd.concat([day.payments for day in days])
