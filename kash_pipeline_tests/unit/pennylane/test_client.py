@@ -1,4 +1,31 @@
-"""What the client does with each answer PennyLane may give: raise the right error, repeat only what is safe."""
+"""What the client does with each answer PennyLane may give: raise the right error, repeat only what is safe.
+
+Every request is held against the contract. The statuses of pennylane-api.md section 6 are in STATUSES; of its section
+12, "Traps", these concern us, each with the test that fails without the handling (files without a folder are beside
+this one; sandbox means end_to_end/test_publish.py, where the sandbox shows the trap over HTTP):
+
+     1  filter left out of page 2       test_filter_and_sort_go_with_every_page
+     2  default page of 20              test_the_chart_is_read_in_pages_of_a_thousand
+     3  trailing zeros dropped          test_amounts_are_sent_as_strings_..., test_comparing.py, sandbox
+     4  order of lines changes          test_comparing.py, sandbox: test_remote_line_ids_...
+     5  fields of older tutorials       contract/test_pennylane_contract.py: test_the_check_finds_bad_requests
+     7  404 for another company's id    test_a_404_asks_whether_..., sandbox: ..._another_company_...
+     8  403 names a scope, or `ledger`  test_a_403_names_its_scope, test_auth.py: test_scopes_are_the_least_...
+     9  429 in plain text               test_both_error_shapes_and_the_plain_text_429_are_read
+    10  411/401 makes a third party     test_a_customer_account_is_never_created_as_a_plain_account
+    11  disabled accounts look alike    test_reference.py: test_disabled_and_missing_accounts_are_named_together
+    12  no VAT field on lines           unit/accounting/test_orders.py, test_properties.py
+    13  DELETE with a body              test_unlettering_is_a_delete_with_a_body
+    14  a lost file id is a lost file   end_to_end/test_publish_evidence.py: ..._dropped_is_uploaded_again
+    16  two refreshes end a connection  test_auth.py: test_twenty_processes_..., test_a_lost_new_pair_...
+    17  client_secret_post              test_auth.py: test_a_consent_stores_... (the sandbox takes nothing else)
+    18  freeze date invisible           test_a_422_about_dates_..., sandbox: test_a_freeze_date_...
+    19  the accountant edits, deletes   end_to_end/test_publish_changes.py: test_edits_deletions_moves_...
+    20  the host is app.pennylane.com   test_the_host_is_the_documented_one
+     -  several ids for one number      test_reference.py: test_of_several_ids_of_a_number_...
+
+Not ours: 6 (no id of before the switch is kept), 15 (no exports), 21, 22.
+"""
 
 import json
 from collections.abc import Callable
@@ -12,6 +39,8 @@ import pytest
 from kash_pipeline.pennylane import errors
 from kash_pipeline.pennylane.client import LABEL_LENGTH, NewEntry, NewLine, PennylaneClient, euros
 from kash_pipeline.pennylane.pacing import NoPacing
+from kash_pipeline.settings import PennylaneSection
+from kash_pipeline_tests.contract.checking import request_violation
 
 TOKEN = "tok-very-secret"
 
@@ -42,6 +71,11 @@ class Server:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
+        headers = dict(request.headers)
+        wrong = request_violation(
+            "pennylane", request.method, request.url.path, request.url.query.decode(), headers, request.read()
+        )
+        assert wrong is None
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -184,6 +218,40 @@ def test_both_error_shapes_and_the_plain_text_429_are_read() -> None:
     server = Server(text, page())
     server.client().journals()
     assert server.waits == [3.0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "date is missing", "status": 400},
+        {"message": "date is missing"},
+        {"message": "date is missing", "code": "NotExistRequiredKey"},
+        {"message": "date is missing", "code": "NotExistRequiredKey", "field": "date"},
+        {"message": "date is missing", "code": "NotExistRequiredKey", "payload": {"a": 1}},
+        {"message": "date is missing", "code": "NotExistRequiredKey", "field": "date", "payload": {"a": 1}},
+    ],
+)
+def test_each_shape_of_a_400_says_what_is_wrong(body: dict[str, object]) -> None:
+    with pytest.raises(errors.BadRequest, match="HTTP 400: date is missing"):
+        Server(httpx.Response(400, json=body)).client().create_ledger_entry(NEW)
+
+
+def test_a_403_names_its_scope() -> None:
+    body = {"error": "forbidden", "message": "Required scope(s): ledger_entries:all"}
+    with pytest.raises(errors.ScopeMissing, match="ledger_entries:all") as caught:
+        Server(httpx.Response(403, json=body)).client().create_ledger_entry(NEW)
+    assert "login" in caught.value.next_step
+
+
+def test_a_404_asks_whether_this_is_the_right_company() -> None:
+    answer = httpx.Response(404, json={"error": "Couldn't find LedgerAccount with 'id'=7", "status": 404})
+    with pytest.raises(errors.NotFound, match="'id'=7") as caught:
+        Server(answer).client().create_ledger_entry(NEW)
+    assert "this company" in caught.value.next_step
+
+
+def test_the_host_is_the_documented_one() -> None:
+    assert PennylaneSection().url == "https://app.pennylane.com"
 
 
 def test_an_expired_token_is_replaced_once_and_the_call_sent_again() -> None:
