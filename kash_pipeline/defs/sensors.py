@@ -123,8 +123,8 @@ def publication_sensor(
     """Asks for a publishing run when the ledger has entries to send: one indexed query a minute, no remote call.
 
     When nothing is ready it also looks for what a killed publisher left unclear, and for sent entries whose facts
-    changed. The latter keep their run key until the facts change again, so a correction that waits for a person is
-    asked for once.
+    changed. Days that wait for a person are asked for once, and again when their facts changed or the company's
+    accounts, journals or customers did.
     """
 
     @dg.sensor(
