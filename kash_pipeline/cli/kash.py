@@ -23,7 +23,7 @@ from kash_pipeline.pos.kash_api.credentials import Credentials
 from kash_pipeline.pos.kash_api.probe import Findings
 from kash_pipeline.pos.kash_api.probe import probe as look_at
 from kash_pipeline.settings import Environment, ShopFile, load_shop, secret
-from kash_pipeline.warehouse import database, server
+from kash_pipeline.warehouse import database, retention, server
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.web.webhook import create_app
 
@@ -186,12 +186,12 @@ def webhook(shop_path: Path | None, host: str, port: int) -> None:
 @_shop
 @click.option("--drop", is_flag=True, help="Delete them; without it, they are only counted.")
 def retain(shop_path: Path | None, drop: bool) -> None:
-    """Raw answers older than raw_years of [source], counted or deleted. Facts and entries stay."""
+    """Raw answers older than raw_years of [source], counted or deleted. Facts, entries and a record of what was deleted
+    stay. In production the schedule monthly_retention does it."""
     env = Environment.read()
     shop = load_shop(shop_path or env.shop_path)
-    today = datetime.now(UTC).date()
-    # Vouchers are kept for whole fiscal years: the period runs from the end of the year they belong to.
-    oldest = shop.fiscal_year_of(today.replace(year=today.year - shop.source.raw_years, day=min(today.day, 28)))[0]
-    count, size = Lake(env.lake_url, shop.shop.id).drop_raw(before=oldest, dry_run=not drop)
+    found = retention.retain(Lake(env.lake_url, shop.shop.id), shop, datetime.now(UTC), drop=drop)
     what = "deleted" if drop else "would be deleted with --drop"
-    click.echo(f"{shop.shop.name}: {count} raw answers ({size} bytes) fetched before {oldest} {what}")
+    click.echo(
+        f"{shop.shop.name}: {found.answers} raw answers ({found.size} bytes) fetched before {found.before} {what}"
+    )

@@ -40,19 +40,20 @@ def trace(key: str, shop_path: Path | None, out: Path | None) -> None:
                     connection, lake, shop.shop.id, entry_key, int(line) if line.isdigit() else None
                 )
                 _show_entry(console(), found)
-                _write(lake, [document.path for document in found.documents], out)
+                _write(lake, found.documents, out)
             elif re.fullmatch(r"[0-9a-f]{12,64}", key):
                 document, orders, keys = tracing.trace_document(connection, lake, shop.shop.id, key)
                 _show_documents(console(), [document])
-                _show_back(console(), orders, keys)
-                _write(lake, [document.path], out)
+                if document.dropped_at is None:
+                    _show_back(console(), orders, keys)
+                _write(lake, [document], out)
             else:
                 orders, keys = tracing.trace_order(connection, lake, shop.shop.id, key)
                 day = orders["business_day"].iloc[0].date()
                 documents = tracing.documents_of(lake, day, orders["order_id"].tolist())
                 _show_back(console(), orders, keys)
                 _show_documents(console(), documents)
-                _write(lake, [document.path for document in documents], out)
+                _write(lake, documents, out)
     finally:
         engine.dispose()
 
@@ -81,9 +82,11 @@ def _show_documents(out: Console, documents: list[tracing.Document]) -> None:
     if not documents:
         out.print("raw answers: none kept")
     for document in documents[:SHOWN]:
-        out.print(
-            f"raw {document.call}, fetched {document.fetched_at}, {len(document.ids)} of these in it", markup=False
-        )
+        if document.dropped_at is None:
+            what = f"{len(document.ids)} of these in it"
+        else:
+            what = f"dropped under retention on {document.dropped_at[:10]}: what stood in it is not kept"
+        out.print(f"raw {document.call}, fetched {document.fetched_at}, {what}", markup=False, soft_wrap=True)
         out.print(f"    sha256 {document.sha256}", markup=False)
         out.print(f"    {document.url}", markup=False, soft_wrap=True)
     if len(documents) > SHOWN:
@@ -112,10 +115,11 @@ def _euros(cents: int) -> str:
     return f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02d}"
 
 
-def _write(lake: Lake, paths: list[str], out: Path | None) -> None:
+def _write(lake: Lake, documents: list[tracing.Document], out: Path | None) -> None:
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        (out / path.replace("/", "_")).write_bytes(lake.read_raw(path))
-    click.echo(f"{len(paths)} raw answers written to {out}")
+    there = [document for document in documents if document.dropped_at is None]
+    for document in there:
+        (out / document.path.replace("/", "_")).write_bytes(lake.read_raw(document.path))
+    click.echo(f"{len(there)} raw answers written to {out}")

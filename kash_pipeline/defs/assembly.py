@@ -19,6 +19,7 @@ from kash_pipeline.defs.publishing import publishing_assets
 from kash_pipeline.defs.rebuilding import rebuild_sensor
 from kash_pipeline.defs.reference import reference_assets
 from kash_pipeline.defs.resources import LakeResource, PennylaneResource, TillResource, WarehouseResource
+from kash_pipeline.defs.retention import retention_jobs, retention_schedules
 from kash_pipeline.defs.sensors import publication_sensor, wake_up_sensor
 from kash_pipeline.defs.watching import keep_alive_jobs, watch_checks, watch_schedules
 from kash_pipeline.settings import Environment, ShopFile
@@ -67,8 +68,12 @@ def build_definitions(
     return dg.Definitions(
         assets=assets,
         asset_checks=watch_checks(shop),
-        jobs=[*shop_jobs(shop), *keep_alive_jobs(shop)],
-        schedules=[*schedules(shop, where.deployment), *watch_schedules(shop, where.deployment)],
+        jobs=[*shop_jobs(shop), *keep_alive_jobs(shop), *retention_jobs(shop)],
+        schedules=[
+            *schedules(shop, where.deployment),
+            *watch_schedules(shop, where.deployment),
+            *retention_schedules(shop, where.deployment),
+        ],
         sensors=sensors,
         resources=resources,
         executor=dg.in_process_executor,

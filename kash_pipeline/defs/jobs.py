@@ -43,6 +43,7 @@ RUNS_IN: Mapping[str, frozenset[str]] = {
     "wake_up": frozenset({"production"}),
     "daily_watch": frozenset({"staging", "production"}),
     "monthly_keep_alive": frozenset({"staging", "production"}),
+    "monthly_retention": frozenset({"production"}),
 }
 
 

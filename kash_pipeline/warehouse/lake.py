@@ -5,7 +5,7 @@ replaced whole by an atomic rename, so a reader sees the old day or the new one.
 rows: a day that has no file was never read, and is an error, not zero sales.
 
     <url>/<shop>/facts/<table>/<day>.parquet      <url>/<shop>/raw/<call>/<day>/<sha256>.gz and .json beside it
-    <url>/<shop>/reference/<table>.parquet
+    <url>/<shop>/reference/<table>.parquet        .dropped instead of both once retention deleted them
 """
 
 import gzip
@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,8 @@ from kash_pipeline.schemas.facts import DAILY, FACTS, PAYMENTS, REFERENCE, Facts
 from kash_pipeline.warehouse.errors import LakeError, MissingDays
 
 _DIGEST = b"kash.digest"
+_DROPPED = ".dropped"
+_FORGOTTEN = "forgotten.json"
 
 FILED: dict[str, pa.DataFrameSchema] = {**DAILY, "order_payments": PAYMENTS, "control_totals": CONTROL_TOTALS}
 """What has a file per day: the daily facts, and payments as the till nests them, under the day of their order; the fact
@@ -204,11 +206,12 @@ class Lake:
 
     # --- raw answers ----------------------------------------------------------------------------------------
 
-    def keep(self, document: RawDocument) -> str:
+    def keep(self, document: RawDocument, *, instead: bytes | None = None) -> str:
         """Keep a raw answer, once per call, day and content; its path below the shop's root.
 
-        What is kept beside the body: redacted URL, time of the first fetch, status, sha256. Raises LakeError when the
-        body is not what its hash says.
+        What is kept beside the body: redacted URL, time of the first fetch, status, sha256. `instead` takes the place
+        of a body that names somebody who is forgotten, as `redact` would put it there. Raises LakeError when the body
+        is not what its hash says.
         """
         if hashlib.sha256(document.body).hexdigest() != document.sha256:
             raise LakeError(
@@ -217,7 +220,7 @@ class Lake:
         day = document.day.isoformat() if document.day else "undated"
         path = f"raw/{document.call}/{day}/{document.sha256}"
         if not self._fs.exists(f"{self._root}/{path}.json"):
-            meta = {
+            meta: dict[str, Any] = {
                 "call": document.call,
                 "day": None if document.day is None else document.day.isoformat(),
                 "url": document.url,
@@ -226,28 +229,59 @@ class Lake:
                 "sha256": document.sha256,
                 "bytes": len(document.body),
             }
+            if instead is not None:
+                meta["redacted"] = _redaction(instead, document.fetched_at)
+            kept = document.body if instead is None else instead
             # mtime=0: the same answer gives the same file. The description comes last: it says that both are there.
-            self._write(f"{path}.gz", gzip.compress(document.body, compresslevel=6, mtime=0))
+            self._write(f"{path}.gz", gzip.compress(kept, compresslevel=6, mtime=0))
             self._write(f"{path}.json", json.dumps(meta, indent=1).encode())
         return path
 
     def raw(self, call: str, day: date | None = None) -> list[dict[str, Any]]:
         """What is known of the kept answers of a call (and day), oldest first, each with its `path`."""
         below = f"{self._root}/raw/{call}" + (f"/{day.isoformat()}" if day else "")
-        found = []
-        for name in self._fs.find(below):
-            if str(name).endswith(".json"):
-                meta = json.loads(self._fs.cat_file(name))
-                found.append({**meta, "path": str(name).removeprefix(f"{self._root}/").removesuffix(".json")})
-        return sorted(found, key=lambda meta: (str(meta["fetched_at"]), str(meta["sha256"])))
+        return self._described(below, ".json")
 
     def read_raw(self, path: str) -> bytes:
         """The body of a kept answer. Raises LakeError when it is gone or no longer what its hash says."""
         with self._reading(f"{self._root}/{path}.gz"):
             body = gzip.decompress(self._fs.cat_file(f"{self._root}/{path}.gz"))
-        if hashlib.sha256(body).hexdigest() != path.rsplit("/", 1)[-1]:
+        digest = hashlib.sha256(body).hexdigest()
+        if digest != path.rsplit("/", 1)[-1] and digest != self._redacted(path):
             raise LakeError(f"{self._shown}/{path}.gz was changed since it was kept", next_step="restore it")
         return body
+
+    def redact(self, path: str, body: bytes, *, at: datetime) -> None:
+        """Put a body without somebody's personal data in the place of a kept answer.
+
+        It stays under the hash of what the till answered, by which entries are traced to it; the description says
+        when it was redacted, and the hash of what is left.
+        """
+        name = f"{self._root}/{path}.json"
+        with self._reading(name):
+            meta = json.loads(self._fs.cat_file(name))
+        meta["redacted"] = _redaction(body, at)
+        # The description first: a body that is not yet replaced still has the hash it is filed under.
+        self._write(f"{path}.json", json.dumps(meta, indent=1).encode())
+        self._write(f"{path}.gz", gzip.compress(body, compresslevel=6, mtime=0))
+
+    def _redacted(self, path: str) -> str | None:
+        try:
+            meta = json.loads(self._fs.cat_file(f"{self._root}/{path}.json"))
+        except FileNotFoundError:
+            return None
+        return str(meta["redacted"]["sha256"]) if "redacted" in meta else None
+
+    def write_forgotten(self, customer_ids: Collection[str]) -> None:
+        """Note whom no raw answer may name any more, for those who keep answers without a database."""
+        self._write(_FORGOTTEN, json.dumps(sorted(customer_ids)).encode())
+
+    def forgotten(self) -> set[str]:
+        """The till's numbers of customers whom no raw answer may name."""
+        try:
+            return set(json.loads(self._fs.cat_file(f"{self._root}/{_FORGOTTEN}")))
+        except FileNotFoundError:
+            return set()
 
     def raw_calls(self) -> list[str]:
         """The calls and files that answers are kept of."""
@@ -257,22 +291,46 @@ class Lake:
             return []
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in names)
 
-    def drop_raw(self, *, before: date, dry_run: bool) -> tuple[int, int]:
-        """Delete answers first fetched before that day (UTC); their number and the bytes they take.
+    def drop_raw(self, *, before: date, dropped_at: datetime, dry_run: bool) -> tuple[int, int]:
+        """Delete answers first fetched before that day (UTC); their number and the bytes they took.
 
-        The description goes first: what is interrupted leaves a body nobody lists, never a description without one.
+        What was known of each stays, without its body, and `dropped` lists it: a trace can say what there was. That
+        record is written before anything is deleted; what a killed run left half done, the next one ends.
         """
         count, size = 0, 0
         for call in self.raw_calls():
+            there = set(map(str, self._fs.find(f"{self._root}/raw/{call}")))
             for meta in self.raw(call):
                 if datetime.fromisoformat(str(meta["fetched_at"])).date() < before:
-                    names = [f"{self._root}/{meta['path']}{suffix}" for suffix in (".json", ".gz")]
+                    path = str(meta.pop("path"))
                     count += 1
-                    size += sum(int(self._fs.size(name)) for name in names)
+                    size += int(meta["bytes"])
                     if not dry_run:
-                        for name in names:
-                            self._fs.rm_file(name)
+                        record = {**meta, "dropped_at": dropped_at.isoformat()}
+                        self._write(f"{path}{_DROPPED}", json.dumps(record, indent=1).encode())
+                        for suffix in (".json", ".gz"):
+                            if (name := f"{self._root}/{path}{suffix}") in there:
+                                self._fs.rm_file(name)
+                                there.remove(name)
+            for name in [name for name in there if name.endswith(_DROPPED) and not dry_run]:
+                body = name.removesuffix(_DROPPED)
+                if f"{body}.gz" in there and f"{body}.json" not in there:
+                    self._fs.rm_file(f"{body}.gz")
         return count, size
+
+    def dropped(self, call: str) -> list[dict[str, Any]]:
+        """What was known of the answers of a call that were deleted under retention, oldest first, each with its `path`
+        and `dropped_at`; one that came again since is kept again and not listed."""
+        return self._described(f"{self._root}/raw/{call}", _DROPPED)
+
+    def _described(self, below: str, suffix: str) -> list[dict[str, Any]]:
+        found = []
+        names = set(map(str, self._fs.find(below)))
+        for name in names:
+            path = name.removesuffix(suffix)
+            if name.endswith(suffix) and (suffix == ".json" or f"{path}.json" not in names):
+                found.append({**json.loads(self._fs.cat_file(name)), "path": path.removeprefix(f"{self._root}/")})
+        return sorted(found, key=lambda meta: (str(meta["fetched_at"]), str(meta["sha256"])))
 
     # --- files ----------------------------------------------------------------------------------------------
 
@@ -324,6 +382,14 @@ class Lake:
             raise LakeError(
                 f"{shown} cannot be read: {error}", next_step="delete this file and read its day from the till again"
             ) from error
+
+
+def _redaction(body: bytes, at: datetime) -> dict[str, str]:
+    return {
+        "at": at.isoformat(),
+        "why": "somebody named in it asked to be forgotten",
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }
 
 
 def content_digest(rows: arrow.Table) -> str:

@@ -34,7 +34,10 @@ LONGEST_WINDOW = 366
 
 @dataclass(frozen=True)
 class Document:
-    """A raw answer and which of the ids asked for stand in it."""
+    """A raw answer and which of the ids asked for stand in it.
+
+    dropped_at   when retention deleted it: what stood in it is not known any more; None: it is kept
+    """
 
     call: str
     fetched_at: str
@@ -42,6 +45,7 @@ class Document:
     url: str
     path: str
     ids: tuple[str, ...]
+    dropped_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,17 @@ def trace_document(
                 places = set(zip(found["business_day"].dt.date, found["register_id"], strict=True))
                 keys = _keys(connection, shop_id, places, ("sale", "z"), set(found["number"]))
                 return _document(call, meta, tuple(found["order_id"])), found.reset_index(drop=True), keys
+    for call in lake.raw_calls():
+        for meta in lake.dropped(call):
+            if str(meta["sha256"]).startswith(sha256):
+                return _document(call, meta, ()), empty(DAILY["orders"]), []
     raise TraceError(f"no raw answer of hash {sha256} is kept", next_step="kash-pipeline trace ENTRY shows hashes")
 
 
 def documents_of(lake: Lake, day: date, ids: Sequence[str]) -> list[Document]:
     """The raw answers in which these ids stand, newest first per id: those filed under the day, then those of a window
-    that begins before it, then undated ones."""
+    that begins before it, then undated ones. Where some are not found, those follow that may have held them and were
+    deleted under retention."""
     left = set(ids)
     found: list[Document] = []
     for metas in _candidates(lake, day):
@@ -147,6 +156,21 @@ def documents_of(lake: Lake, day: date, ids: Sequence[str]) -> list[Document]:
             if here:
                 found.append(_document(call, meta, tuple(here)))
                 left -= set(here)
+    return found + _dropped(lake, day, left) if left else found
+
+
+def _dropped(lake: Lake, day: date, ids: set[str]) -> list[Document]:
+    """Deleted answers filed under the day, or of each call under the nearest day before it whose window may hold it; of
+    those that were asked for by order, the ones asked for these."""
+    found = []
+    for call in lake.raw_calls():
+        metas = [meta for meta in lake.dropped(call) if meta["status"] == 200 and meta["day"] is not None]
+        days = {str(meta["day"]) for meta in metas}
+        near = [at for at in days if 0 <= (day - date.fromisoformat(at)).days <= LONGEST_WINDOW]
+        for meta in (meta for meta in metas if near and meta["day"] == max(near)):
+            asked_for = tuple(sorted(ids & set(re.findall(r"[\w.\-]+", meta["url"]))))
+            if asked_for or "order_id=" not in meta["url"]:
+                found.append(_document(call, meta, asked_for))
     return found
 
 
@@ -165,7 +189,7 @@ def _candidates(lake: Lake, day: date) -> Iterable[list[tuple[str, dict[str, Any
 
 
 def _document(call: str, meta: dict[str, Any], ids: tuple[str, ...]) -> Document:
-    return Document(call, meta["fetched_at"], meta["sha256"], meta["url"], meta["path"], ids)
+    return Document(call, meta["fetched_at"], meta["sha256"], meta["url"], meta["path"], ids, meta.get("dropped_at"))
 
 
 def _entry(connection: sa.Connection, shop_id: str, key: str) -> tuple[dict[str, Any], pd.DataFrame]:

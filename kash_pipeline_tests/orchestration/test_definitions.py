@@ -22,6 +22,7 @@ from kash_pipeline.defs.jobs import (
     WATCH,
 )
 from kash_pipeline.defs.publishing import company_pool
+from kash_pipeline.defs.retention import RETENTION
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment
 from kash_pipeline_tests.orchestration.till import make_shop
@@ -94,7 +95,7 @@ def test_five_assets_are_daily_and_a_year_of_them_is_one_run(definitions: dg.Def
 
 def test_jobs_run_in_one_process(definitions: dg.Definitions) -> None:
     """Dagster's default starts a process per step, 17 times slower on steps of this size."""
-    jobs = {REFERENCE_SYNC, REFERENCE_CHECK, EXTRACT, BUILD_ENTRIES, PUBLISH, NIGHTLY, PLAN, WATCH}
+    jobs = {REFERENCE_SYNC, REFERENCE_CHECK, EXTRACT, BUILD_ENTRIES, PUBLISH, NIGHTLY, PLAN, WATCH, RETENTION}
     assert {job.name for job in definitions.jobs or []} == jobs
     for name in [*jobs, "__ASSET_JOB"]:
         assert definitions.resolve_job_def(name).executor_def is dg.in_process_executor

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from kash_pipeline.pos.port import RawDocument
 from kash_pipeline.sandbox import datasets
 from kash_pipeline.sandbox.datasets import Dataset
 from kash_pipeline.settings import load_shop
-from kash_pipeline.warehouse import tracing, windows
+from kash_pipeline.warehouse import retention, tracing, windows
 from kash_pipeline.warehouse.errors import TraceError
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline_tests.unit.pos.kash_till import KEY, kash_till
@@ -153,6 +153,65 @@ def test_the_command_follows_all_three_and_writes_the_answers(
     assert written.read_bytes() == books.lake.read_raw(found.documents[0].path)
     assert key in told(str(found.facts["orders"]["number"].iloc[0]))
     assert key in told(found.documents[0].sha256[:16])
+
+
+def test_what_retention_deleted_is_still_named(books: Books, bakery: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry older than its vouchers' ten years says which answers it came from and when they went; facts stay."""
+    key = keys(books, "sale")[0]
+    before = books.trace(key)
+    kept = {document.path: books.lake.read_raw(document.path) for document in before.documents}
+    shop = load_shop(bakery.shop_path)
+    year = datetime.fromisoformat(before.documents[0].fetched_at).year
+    # Kept to the end of the tenth year after the fiscal year they were read in.
+    assert retention.retain(books.lake, shop, datetime(year + 10, 12, 31, tzinfo=UTC), drop=True).answers == 0
+    dropped_at = datetime(year + 11, 1, 2, tzinfo=UTC)
+    assert retention.retain(books.lake, shop, dropped_at, drop=True).answers > 0
+    found = books.trace(key)
+    assert found.lines.equals(before.lines)
+    assert found.facts["orders"].equals(before.facts["orders"])
+    assert [
+        (document.path, document.url, document.dropped_at) for document in found.documents if document.path in kept
+    ] == [(document.path, document.url, dropped_at.isoformat()) for document in before.documents]
+    if books.granularity == "order":
+        calls = [document.call for document in found.documents]
+        assert calls.count("getOrder.php") == 1  # the one asked for this order, not all of the day
+    monkeypatch.setenv(
+        "KASH_DATABASE_URL", books.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
+    )
+    monkeypatch.setenv("KASH_LAKE_URL", books.lake_url)
+    monkeypatch.setenv("KASH_SHOP", str(bakery.shop_path))
+    for name in (key, before.documents[0].sha256):
+        told = CliRunner().invoke(cli, ["trace", name, "--out", books.lake_url + "-out"], catch_exceptions=False)
+        assert f"dropped under retention on {dropped_at:%Y-%m-%d}" in told.output
+        assert not list(Path(books.lake_url + "-out").iterdir())
+    # The same answer read once more is a voucher again.
+    path, body = next(iter(kept.items()))
+    document = before.documents[0]
+    again = dropped_at + timedelta(days=1)
+    books.lake.keep(RawDocument(document.call, FIRST, document.url, again, 200, document.sha256, body))
+    (back,) = (document for document in books.trace(key).documents if document.path == path)
+    assert (back.dropped_at, back.fetched_at) == (None, again.isoformat())
+
+
+def test_a_deletion_that_was_killed_is_ended_by_the_next(tmp_path: Path) -> None:
+    """Between record, description and body: no body stays that nothing lists, and nothing is counted twice."""
+    lake = Lake(str(tmp_path), SHOP)
+    at = datetime(2020, 1, 1, tzinfo=UTC)
+
+    def drop() -> tuple[int, int]:
+        return lake.drop_raw(before=date(2026, 1, 1), dropped_at=datetime(2026, 1, 2, tzinfo=UTC), dry_run=False)
+
+    path = lake.keep(RawDocument("getOrders.php", at.date(), "u", at, 200, hashlib.sha256(b"x").hexdigest(), b"x"))
+    body, description = (tmp_path / SHOP / f"{path}{suffix}" for suffix in (".gz", ".json"))
+    saved = body.read_bytes(), description.read_bytes()
+    assert drop() == (1, 1)
+    body.write_bytes(saved[0])  # killed before the body went
+    assert drop() == (0, 0)
+    assert not body.exists()
+    body.write_bytes(saved[0])
+    description.write_bytes(saved[1])  # killed before the description went
+    assert drop() == (1, 1)
+    assert [file.suffix for file in body.parent.iterdir()] == [".dropped"]
 
 
 def test_raw_answers_are_kept_for_the_years_of_the_policy(
