@@ -52,16 +52,16 @@ def held(shop_path: Path | None, reason: str | None, every: bool) -> None:
     if every:
         _print_days(out, own)
     else:
-        _print_steps(out, own)
+        print_steps(out, own)
     out.print("after the mend [bold]kash-pipeline release[/bold] builds them, and no other days", highlight=False)
     raise SystemExit(2)
 
 
-def _print_steps(out: Console, found: pd.DataFrame) -> None:
-    """Lines are not broken: a next step is often one to be copied into the shop file."""
+def print_steps(out: Console, found: pd.DataFrame) -> None:
+    """Held reasons (`held_reasons`) by next step. No line is broken: many are to be copied into the shop file."""
     for step in next_steps(found):
         days = _counted(step.register_days)
-        lines = [f"[yellow]{step.reason}[/yellow]: {days}, since {step.oldest_day}"]
+        lines = [f"[yellow]{step.reason}[/yellow]: {days} held, since {step.oldest_day}"]
         lines += [f"  {escape(step.what)}", f"  → {escape(step.next_step)}"]
         if step.others:
             lines.append(f"  {step.others} others, of other days: held --reason {step.reason} --all")

@@ -18,6 +18,7 @@ from rich.table import Table
 from kash_pipeline import pennylane
 from kash_pipeline.cli import summary
 from kash_pipeline.cli.console import console
+from kash_pipeline.cli.held import print_steps
 from kash_pipeline.cli.progress import run_progress
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment, ShopFile, load_shop
@@ -77,7 +78,7 @@ def run_and_report(shop: ShopFile, env: Environment, first: date, last: date, *,
     summary.print_days(out, found)
     if len(found.rates):
         summary.print_sums(out, found)
-    summary.print_held(out, found.held)
+    print_steps(out, found.held)
     _print_outcome(out, shop, found, posted, worked=result.worked)
     if not result.worked:
         return 1

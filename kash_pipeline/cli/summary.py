@@ -238,15 +238,3 @@ def print_sums(console: Console, summary: Summary) -> None:
 
 def _mark(agree: bool) -> str:
     return "[green]equal[/green]" if agree else "[red]DIFFERENT[/red]"
-
-
-def print_held(console: Console, held: pd.DataFrame, *, limit: int = 10) -> None:
-    """Held register-days by reason, each with the first cases and the next step."""
-    for reason, rows in held.groupby("reason", sort=True):
-        days = rows.drop_duplicates(["business_day", "register_id"])
-        console.print(
-            f"[yellow]held[/yellow] {reason}: {len(days)} register-days, since {days['business_day'].min():%Y-%m-%d}"
-        )
-        for row in rows.drop_duplicates("what").head(limit).itertuples(index=False):
-            console.print(f"  {row.business_day:%Y-%m-%d} {row.register_id}: {row.what}")
-            console.print(f"    next step: {row.next_step}")

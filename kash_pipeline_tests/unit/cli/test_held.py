@@ -76,9 +76,9 @@ def test_three_hundred_held_days_are_told_by_what_there_is_to_do(held: Held, eng
     lines = out.splitlines()
     assert lines[0] == "Boulangerie [du Port]: 335 register-days held, since 2026-01-05"
     assert [line for line in lines[1:] if not line.startswith(" ")][:3] == [
-        "unmapped_method: 300 register-days, since 2026-01-05",
-        "unknown_register: 2 register-days, since 2026-01-09",
-        "control_total: 33 register-days, since 2026-01-12",
+        "unmapped_method: 300 register-days held, since 2026-01-05",
+        "unknown_register: 2 register-days held, since 2026-01-09",
+        "control_total: 33 register-days held, since 2026-01-12",
     ]
     assert f"  → {VOUCHERS}" in lines
     assert f"  → {TERRACE}" in lines
