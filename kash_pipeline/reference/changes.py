@@ -62,14 +62,14 @@ def report(engine: sa.Engine, shop: ShopFile, since: date) -> list[Line]:
             for change in changes(known, since, identity=IDENTITY.get(kind, ())):
                 if (side, kind, change.what) == ("pennylane", "customers", "new"):
                     continue  # each new customer of the till makes one
-                sent = _sent(engine, shop, kind, change, known)
+                sent = _sent(engine, shop, side, kind, change, known)
                 found.append(Line(change.day, where, kind, _words(kind, change), sent))
     return sorted(found, key=lambda line: (line.day, line.where, line.what))
 
 
-def _sent(engine: sa.Engine, shop: ShopFile, kind: str, change: Change, known: Sequence[Version]) -> str:
-    # No entry names a department, and a record that is new was in none.
-    if kind not in _USED or change.noticed_at is None:
+def _sent(engine: sa.Engine, shop: ShopFile, side: Side, kind: str, change: Change, known: Sequence[Version]) -> str:
+    # No entry names a department or PennyLane's id of a customer, and a record that is new was in none.
+    if kind not in _USED or (side, kind) == ("pennylane", "customers") or change.noticed_at is None:
         return ""
     record_id = change.other_id or change.record_id
     name = record_id
