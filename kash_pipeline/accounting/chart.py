@@ -5,6 +5,7 @@ amounts come from sales.py, payments.py and closings.py; the rules are docs/file
 """
 
 import bisect
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -101,6 +102,11 @@ def french_rate(rate_bp: int) -> str:
     return f"{bp_to_rate(rate_bp).replace('.', ',')} %"
 
 
+def rate_digits(rate_bp: int) -> str:
+    """The end of the number of an account for one rate: 550 to `055`, 105 to `0105`."""
+    return f"{rate_bp // 10:03d}" if rate_bp % 10 == 0 else f"{rate_bp:04d}"
+
+
 def french_day(day: date) -> str:
     return f"{day:%d/%m/%Y}"
 
@@ -187,7 +193,7 @@ class Chart:
             own = period.sales_by_department.get(department, {})
             by_department = _by_rate(own, rate_bp)
             by_rate = _by_rate(period.sales, rate_bp)
-            suggested = by_rate or f"707{rate_bp // 10:03d}"
+            suggested = by_rate or f"707{rate_digits(rate_bp)}"
             if chapter and not by_department and not re.fullmatch(_ACCOUNT, chapter, re.ASCII):
                 written = {name: _written(accounts) for name, accounts in period.sales_by_department.items()}
                 line = _table({**written, department: _inline(own, rate, suggested)})
@@ -225,7 +231,7 @@ class Chart:
                 "unmapped_vat",
                 f"VAT at {rate} % has no account in the chart of {period.start}",
                 f"in the [[chart]] of {period.start} write: "
-                f"vat = {_inline(period.vat, rate, f'445711{rate_bp // 10:03d}')}",
+                f"vat = {_inline(period.vat, rate, f'445711{rate_digits(rate_bp)}')}",
             )
 
         return self.everywhere(choose)
@@ -353,7 +359,8 @@ def _by_rate(accounts: Mapping[str, str], rate_bp: int) -> str | None:
 def toml_key(text: str) -> str:
     """A key of a TOML table: bare where it is a word, else quoted."""
     bare = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", text)
-    return text if bare else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    # A basic string of TOML escapes as JSON does, and DEL too.
+    return text if bare else json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _journal_code(register_id: str) -> str:

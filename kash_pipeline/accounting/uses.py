@@ -58,6 +58,10 @@ def method_label(kind: str) -> str:
     return f"Encaissements {METHOD_WORDS.get(kind, kind)}"
 
 
+def method_role(kind: str) -> Role:
+    return "cash" if kind == "cash" else "card" if kind == "card" else "method"
+
+
 # Keys of a [[chart]] that name one account each.
 SINGLE: Sequence[tuple[str, Role, str]] = (
     ("takings_to_come", "clearing", "Commandes de caisse à encaisser"),
@@ -85,7 +89,7 @@ def uses(period: ChartPeriod) -> Iterator[Use]:
         rate_bp = _bp(rate)
         yield Use("vat", number, "TVA collectée" if rate_bp is None else vat_label(rate_bp), rate_bp)
     for kind, number in period.methods.items():
-        yield Use("cash" if kind == "cash" else "card" if kind == "card" else "method", number, method_label(kind))
+        yield Use(method_role(kind), number, method_label(kind))
     for method, number in period.methods_by_id.items():
         yield Use("method", number, f"Encaissements, moyen {method}")
     for kind, number in period.cash_movements.items():

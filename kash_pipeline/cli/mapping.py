@@ -18,8 +18,10 @@ from kash_pipeline.cli.console import console
 from kash_pipeline.cli.options import Day, ordered
 from kash_pipeline.reference import store
 from kash_pipeline.reference.changes import report
+from kash_pipeline.reference.mapping import LEVELS
 from kash_pipeline.reference.mapping import check as look_for
 from kash_pipeline.reference.proposal import propose as proposal
+from kash_pipeline.reference.release import waiting_days
 from kash_pipeline.reference.sides import gather, read_company, read_till
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
@@ -53,14 +55,24 @@ def _opened(shop_path: Path | None) -> Iterator[tuple[ShopFile, Environment, sa.
 
 @mapping.command()
 @_options
-@click.option("--from", "start", type=Day(), help="First day of the chart.  [default: that of the shop file's first]")
-@click.option("--direct", is_flag=True, help="Payments to 530, 511, 512 instead of PennyLane's sub-accounts of 411.")
-def propose(shop_path: Path | None, fresh: bool, start: date | None, direct: bool) -> None:
-    """A complete [[chart]] with [journals] from both systems' reference data, as TOML, for the shop file."""
+@click.option("--from", "start", type=Day(), help="First day of the chart.  [default: that of the shop file's last]")
+@click.option(
+    "--direct", is_flag=True, help="Cards, cheques, vouchers to 511, transfers to 512, not PennyLane's 411..."
+)
+@click.option("--anew", is_flag=True, help="Keep nothing of what the shop file names already.")
+def propose(shop_path: Path | None, fresh: bool, start: date | None, direct: bool, anew: bool) -> None:
+    """A complete [[chart]] with [journals] from both systems' reference data, as TOML, for the shop file.
+
+    What the file names already is kept; each entry says where it comes from. Exit code 2: something in it is for a
+    person to decide.
+    """
     with _opened(shop_path) as (shop, env, engine):
-        begin = start or shop.chart[0].start
-        sides = gather(engine, shop, env, day=_today(shop), fresh=fresh)
-        click.echo(proposal(sides.facts, sides.company, begin, direct=direct), nl=False)
+        begin = start or shop.chart[-1].start
+        today = _today(shop)
+        sides = gather(engine, shop, env, today, today, fresh=fresh)
+        proposed = proposal(shop, sides.listings[-1], sides.company, begin, direct=direct, anew=anew)
+    click.echo(proposed.text, nl=False)
+    raise SystemExit(2 if proposed.undecided else 0)
 
 
 @mapping.command()
@@ -76,12 +88,12 @@ def check(shop_path: Path | None, fresh: bool, first: date | None, last: date | 
         end = last or _today(shop)
         begin = first or min(shop.fiscal_year_of(end)[0], end)
         ordered(begin, end)
-        sides = gather(engine, shop, env, day=end, fresh=fresh)
-        findings = look_for(shop, sides.facts, sides.company, begin, end)
+        sides = gather(engine, shop, env, begin, end, fresh=fresh)
+        findings = look_for(shop, sides.listings, sides.company, begin, end, waiting=waiting_days(engine, shop))
     out = console()
     seen = f"; PennyLane as of {sides.seen_at:%Y-%m-%d %H:%M} UTC (--fresh reads it now)" if sides.seen_at else ""
     out.print(f"[bold]{escape(shop.shop.name)}[/bold], {begin} to {end}{seen}", highlight=False)
-    counts = {level: sum(item.level == level for item in findings) for level in ("missing", "odd", "note")}
+    counts = {level: sum(item.level == level for item in findings) for level in LEVELS}
     if findings:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for _ in range(2):

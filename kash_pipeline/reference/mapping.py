@@ -6,15 +6,16 @@ accounting/chart.py, which is asked here too; making what is missing is pennylan
 Rules of accounts: the official chart in its 2026 edition, as read in french-pos-accounting.md section 2.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
 
-from kash_pipeline.accounting.chart import Chart, Missing, french_rate
-from kash_pipeline.pennylane.reference import VAT_CODES
+from kash_pipeline.accounting.chart import Answer, Chart, Missing, french_rate
+from kash_pipeline.accounting.uses import SINGLE, Role, Use, method_label, method_role, sales_label, uses, vat_label
+from kash_pipeline.pennylane.reference import VAT_CODES, NamedAccount, named_accounts
 from kash_pipeline.schemas.facts import Facts
-from kash_pipeline.settings import ChartPeriod, ShopFile, rate_to_bp
+from kash_pipeline.settings import ChartPeriod, ShopFile
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Company:
 
 
 Level = Literal["missing", "odd", "note"]
+LEVELS: Sequence[Level] = ("missing", "odd", "note")
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,8 @@ class Finding:
     next_step: str
 
 
-@dataclass(frozen=True)
-class Use:
-    """An account and what a chart uses it for; `rate_bp` where that is one VAT rate."""
-
-    role: str
-    number: str
-    label: str
-    rate_bp: int | None = None
-
-
 # Beginnings of the numbers that fit a use, and what is said of others.
-_FITTING: Mapping[str, tuple[tuple[str, ...], str]] = {
+_FITTING: Mapping[Role, tuple[tuple[str, ...], str]] = {
     "sales": (("70",), "ventes : comptes 701 à 708"),
     "vat": (("4457",), "TVA collectée : 4457..."),
     "cash": (("53", "411"), "espèces : 53, ou 411 à la manière de PennyLane"),
@@ -100,12 +92,30 @@ _TRAPS: Sequence[tuple[str, str]] = (
 )
 
 
-def check(shop: ShopFile, facts: Facts, company: Company | None, first: date, last: date) -> list[Finding]:
+# Keys of a [[chart]] that any day of sales may need; vouchers, deposits, tips, rounding may never come.
+_ALWAYS = ("takings_to_come", "takings_paid", "cash_short", "cash_over")
+
+
+def trap(number: str) -> str | None:
+    """What is wrong with a number that older tables still give; None for any other."""
+    return next((text for beginning, text in _TRAPS if number.startswith(beginning)), None)
+
+
+def check(
+    shop: ShopFile,
+    listings: Sequence[Facts],
+    company: Company | None,
+    first: date,
+    last: date,
+    *,
+    waiting: Collection[date] | None = None,
+) -> list[Finding]:
     """What is missing or odd in the charts that apply between `first` and `last`, worst first, each once.
 
-    `facts` needs the till's reference data only. Without `company` only the till's side is checked.
+    `listings`: the till's reference data as they were in the period, one `Facts` for each change. Without `company`
+    only the till's side is checked. `waiting`: business days of which something is not in PennyLane yet; a closed
+    fiscal year matters to them alone. None: nothing was built so far, so any day may come.
     """
-    periods = applying(shop, first, last)
     found: list[Finding] = []
     if first < shop.chart[0].start:
         found.append(
@@ -115,17 +125,29 @@ def check(shop: ShopFile, facts: Facts, company: Company | None, first: date, la
                 f"write a [[chart]] with from = {first.isoformat()!r} or earlier",
             )
         )
-    chart = Chart(shop, facts)
-    for number, period in periods:
-        found += _unanswered(chart, facts, number)
-        found += _unfitting(list(uses(period)), period)
-    found += _journals(chart, facts, shop, company)
+    named: list[Use] = []
+    needed: set[str] = set()
+    for number, period in applying(shop, first, last):
+        own: dict[Use, None] = {}
+        for facts in listings:
+            for use, answer in _asked(Chart(shop, facts), facts, number):
+                if isinstance(answer, Missing):
+                    found.append(Finding("missing", answer.what, answer.next_step))
+                else:
+                    own[replace(use, number=answer)] = None
+        needed |= {use.number for use in own}
+        # The chart's own word for an account comes first: it is what the account is called when it is made.
+        every: dict[tuple[Role, str, int | None], Use] = {}
+        for use in (*uses(period), *own):
+            every.setdefault((use.role, use.number, use.rate_bp), use)
+        found += _unfitting(list(every.values()), period)
+        named += every.values()
+    found += _journals([(Chart(shop, facts), facts) for facts in listings], shop, company)
+    found += _unlisted(shop, listings, first, last)
     if company is not None:
-        wanted = [use for _, period in periods for use in uses(period)]
-        found += _against(company, shop, wanted)
-        found += _years(company, first, last)
-    rank = {"missing": 0, "odd": 1, "note": 2}
-    return sorted(dict.fromkeys(found), key=lambda item: rank[item.level])
+        found += _against(company, shop, named, needed)
+        found += _years(company, first, last, waiting)
+    return sorted(dict.fromkeys(found), key=lambda item: LEVELS.index(item.level))
 
 
 def applying(shop: ShopFile, first: date, last: date) -> list[tuple[int, ChartPeriod]]:
@@ -138,84 +160,56 @@ def applying(shop: ShopFile, first: date, last: date) -> list[tuple[int, ChartPe
     ]
 
 
-def uses(period: ChartPeriod) -> Iterator[Use]:
-    """Every account a chart names, with what for. Labels are French: accountants read them."""
-    for rate, number in period.sales.items():
-        yield Use("sales", number, f"Ventes {_rate(rate)}", _bp(rate))
-    for department, rates in period.sales_by_department.items():
-        for rate, number in rates.items():
-            yield Use("sales", number, f"Ventes {department} {_rate(rate)}", _bp(rate))
-    for rate, number in period.vat.items():
-        yield Use("vat", number, f"TVA collectée {_rate(rate)}", _bp(rate))
-    for kind, number in period.methods.items():
-        yield Use(kind if kind in ("cash", "card") else "method", number, f"Encaissements {METHODS.get(kind, kind)}")
-    for method, number in period.methods_by_id.items():
-        yield Use("method", number, f"Encaissements, moyen {method}")
-    for kind, number in period.cash_movements.items():
-        yield Use("movement", number, f"Mouvements de caisse {kind}")
-    yield Use("customers", period.customers, "Clients")
-    yield Use("clearing", period.takings_to_come, "Commandes à encaisser")
-    yield Use("clearing", period.takings_paid, "Encaissements à rapprocher")
-    yield Use("loss", period.cash_short, "Écarts de caisse négatifs")
-    yield Use("gain", period.cash_over, "Écarts de caisse positifs")
-    yield Use("loss", period.rounding.loss, "Arrondis négatifs")
-    yield Use("gain", period.rounding.gain, "Arrondis positifs")
-    yield Use("liability", period.vouchers, "Bons cadeaux")
-    yield Use("liability", period.deposits, "Acomptes reçus")
-    yield Use("tips", period.tips, "Pourboires à reverser")
-
-
-METHODS = {
-    "cash": "espèces",
-    "card": "carte bancaire",
-    "cheque": "chèques",
-    "transfer": "virements",
-    "meal_voucher": "titres-restaurant",
-    "holiday_voucher": "chèques-vacances",
-    "gift_voucher": "bons cadeaux",
-    "credit_note": "avoirs",
-    "loyalty": "fidélité",
-    "on_account": "en compte",
-    "other": "autres",
-}
-
-
-def _bp(rate: str) -> int | None:
-    return None if rate == "default" else rate_to_bp(rate)
-
-
-def _rate(rate: str) -> str:
-    return "(autres taux)" if rate == "default" else french_rate(rate_to_bp(rate))
-
-
-def _unanswered(chart: Chart, facts: Facts, period: int) -> Iterator[Finding]:
-    """What the till can send and this chart has no account for: the very reasons a day would be held for."""
-    answers = []
+def _asked(chart: Chart, facts: Facts, period: int) -> Iterator[tuple[Use, Answer]]:
+    """What the till can send and a chart's answer to it: the very answers that days are built with or held for."""
+    own = chart.periods[period]
+    for key, role, label in SINGLE:
+        if key in _ALWAYS:
+            yield Use(role, "", label), getattr(own, key)
     for row in facts.payment_methods.itertuples():
-        if chart.takes_money(str(row.method_id)):
-            answers.append(chart.method_account(str(row.method_id))[period])
+        method, kind = str(row.method_id), str(row.kind)
+        if chart.takes_money(method):
+            label = f"{method_label(kind)} ({row.name})"
+            yield Use(method_role(kind), "", label), chart.method_account(method)[period]
+    by_department = chart.shop.shop.accounting_chapters or bool(own.sales_by_department)
+    departments = [None, *facts.departments["department_id"].tolist()] if by_department else [None]
     for rate in facts.vat_rates["vat_rate_bp"].tolist():
-        answers.append(chart.sales(int(rate), None)[period])
+        for department in departments:
+            # A line without department may never come: with chapters on, each article has one.
+            answer = chart.sales(int(rate), department)[period]
+            if department is None and len(departments) > 1 and isinstance(answer, Missing):
+                continue
+            yield Use("sales", "", sales_label(int(rate)), int(rate)), answer
         if rate:  # a sale at 0 % has no VAT line
-            answers.append(chart.vat(int(rate))[period])
-    for answer in answers:
-        if isinstance(answer, Missing):
-            yield Finding("missing", answer.what, answer.next_step)
+            yield Use("vat", "", vat_label(int(rate)), int(rate)), chart.vat(int(rate))[period]
 
 
 def _unfitting(found: Sequence[Use], period: ChartPeriod) -> Iterator[Finding]:
     where = f"in the [[chart]] of {period.start}"
+    told: set[tuple[str, str]] = set()
     for use in found:
-        trap = next((text for number, text in _TRAPS if use.number.startswith(number)), None)
         beginnings, expected = _FITTING[use.role]
-        if trap:
-            yield Finding("odd", f"{use.number} for « {use.label} »: {trap}", f"name another account {where}")
+        bad = trap(use.number)
+        what = (use.number, bad or expected)
+        if what in told:
+            continue
+        if bad:
+            yield Finding("odd", f"{use.number} for « {use.label} »: {bad}", f"{expected}; name another {where}")
         elif not use.number.startswith(beginnings):
             yield Finding(
                 "odd",
                 f"{use.number} for « {use.label} » is of class {use.number[0]} ({use.number[:3]})",
                 f"{expected}; change it {where} unless your accountant wants it so",
             )
+        elif use.role != "customers" and use.number.rstrip("0") == "411":
+            yield Finding(
+                "odd",
+                f"{use.number} for « {use.label} » is the account of all customers: what they owe would mix with it",
+                f"name a sub-account such as 41106001, or 511..., {where}",
+            )
+        else:
+            continue
+        told.add(what)
     rates: dict[str, set[int]] = {}
     for use in found:
         if use.role == "vat" and use.rate_bp is not None:
@@ -236,22 +230,23 @@ def _unfitting(found: Sequence[Use], period: ChartPeriod) -> Iterator[Finding]:
         )
 
 
-def _journals(chart: Chart, facts: Facts, shop: ShopFile, company: Company | None) -> Iterator[Finding]:
+def _journals(listings: Sequence[tuple[Chart, Facts]], shop: ShopFile, company: Company | None) -> Iterator[Finding]:
     there = {journal.code: journal for journal in company.journals} if company else {}
-    taken: dict[str, list[str]] = {}
-    for row in facts.registers.itertuples():
-        answer = chart.journal(str(row.register_id))
-        if isinstance(answer, Missing):
-            yield Finding("missing", answer.what, answer.next_step)
-            continue
-        taken.setdefault(answer, []).append(str(row.name))
+    taken: dict[str, dict[str, str]] = {}
+    for chart, facts in listings:
+        for row in facts.registers.itertuples():
+            answer = chart.journal(str(row.register_id))
+            if isinstance(answer, Missing):
+                yield Finding("missing", answer.what, answer.next_step)
+            else:
+                taken.setdefault(answer, {})[str(row.register_id)] = str(row.name)
     for code, registers in taken.items():
-        names = ", ".join(registers)
+        names = ", ".join(registers.values())
         if len(registers) > 1:
             yield Finding("odd", f"journal {code} is that of several registers: {names}", "give each register its own")
-        journal = there.get(code)
         if company is None:
             continue
+        journal = there.get(code)
         if journal is None:
             if shop.pennylane is not None and shop.pennylane.create_journals:
                 yield Finding("note", f"journal {code} ({names}) is made in PennyLane at the first sync", "")
@@ -265,18 +260,43 @@ def _journals(chart: Chart, facts: Facts, shop: ShopFile, company: Company | Non
             yield Finding(
                 "odd",
                 f"journal {code} of PennyLane is « {journal.label} » of type {journal.type}",
-                f'name another code for {names} under [journals], such as "CA{len(code)}"',
+                f"give {names} a code of its own under [journals]",
             )
 
 
-def _against(company: Company, shop: ShopFile, wanted: Sequence[Use]) -> Iterator[Finding]:
+def _unlisted(shop: ShopFile, listings: Sequence[Facts], first: date, last: date) -> Iterator[Finding]:
+    """Names in the shop file that the till did not list in the period: a slip, or something of another time."""
+    till: dict[str, set[str]] = {
+        "methods_by_id": {str(item) for facts in listings for item in facts.payment_methods["method_id"]},
+        "sales_by_department": {str(item) for facts in listings for item in facts.departments["department_id"]},
+        "[journals]": {str(item) for facts in listings for item in facts.registers["register_id"]} | {"default"},
+    }
+    periods = [period for _, period in applying(shop, first, last)]
+    written: dict[str, set[str]] = {
+        "methods_by_id": {name for period in periods for name in period.methods_by_id},
+        "sales_by_department": {name for period in periods for name in period.sales_by_department},
+        "[journals]": set(shop.journals),
+    }
+    for where, names in written.items():
+        if strange := sorted(names - till[where]):
+            yield Finding("note", f"{where} names what the till does not list in this period: {', '.join(strange)}", "")
+
+
+def _against(company: Company, shop: ShopFile, named: Sequence[Use], needed: Collection[str]) -> Iterator[Finding]:
     by_number: dict[str, list[CompanyAccount]] = {}
     for account in company.accounts:
         by_number.setdefault(account.number, []).append(account)
     creates = shop.pennylane is not None and shop.pennylane.create_accounts
+    own_accounts = shop.shop.named_customers == "own_account"
+    names = named_accounts(shop)
     made: dict[str, str] = {}
+    beside: dict[str, str] = {}
+    idle: dict[str, str] = {}
+    lacking: dict[str, str] = {}
     seen: set[str] = set()
-    for use in wanted:
+    for use in named:
+        if use.role == "customers" and own_accounts:
+            continue  # each customer has an account of their own; the collective one is never posted to
         same = by_number.get(use.number, [])
         enabled = [account for account in same if account.enabled]
         if enabled:
@@ -284,29 +304,33 @@ def _against(company: Company, shop: ShopFile, wanted: Sequence[Use]) -> Iterato
         if use.number in seen:
             continue
         seen.add(use.number)
+        third_party = use.number.startswith(("411", "401"))
+        near = next((number for number in sorted(by_number) if number.rstrip("0") == use.number.rstrip("0")), None)
         if same and not enabled:
-            yield Finding(
-                "missing",
-                f"{use.number} « {same[0].label} », for {use.label}, is disabled in PennyLane",
-                "enable it there, or name another account in the [[chart]]",
-            )
+            if use.number in needed:
+                yield Finding(
+                    "missing",
+                    f"{use.number} « {same[0].label} », for {use.label}, is disabled in PennyLane",
+                    "enable it there, or name another account in the [[chart]]",
+                )
+            else:
+                idle[use.number] = f"{use.number} « {same[0].label} » is disabled"
+        elif not same and third_party:
+            if near is None:
+                yield Finding(
+                    "missing" if use.number in needed or use.role == "customers" else "odd",
+                    f"{use.number}, for {use.label}, does not exist; a {use.number[:3]} is never created: "
+                    f"it would make a {'customer' if use.number.startswith('411') else 'supplier'}",
+                    "create it in PennyLane, or name one that exists in the [[chart]]",
+                )
+        elif not same and creates:
+            made[use.number] = names.get(use.number, NamedAccount(use.number, f"Caisse {use.number}")).label
+            if near is not None:
+                beside[use.number] = f"{near} « {by_number[near][0].label} »"
+        elif not same and use.number in needed:
+            lacking[use.number] = use.label
         elif not same:
-            third_party = use.number.startswith(("411", "401"))
-            near = next((number for number in sorted(by_number) if number.rstrip("0") == use.number.rstrip("0")), None)
-            if third_party and near is None:
-                yield Finding(
-                    "missing",
-                    f"{use.number}, for {use.label}, does not exist; a 411 is never created, it would make a customer",
-                    "create it in PennyLane, or name 411 in the [[chart]]",
-                )
-            elif not third_party and creates:
-                made[use.number] = use.label
-            elif not third_party:
-                yield Finding(
-                    "missing",
-                    f"{use.number}, for {use.label}, does not exist in PennyLane",
-                    f"create {use.number} « {use.label} » there, or write create_accounts = true under [pennylane]",
-                )
+            idle[use.number] = f"{use.number} « {use.label} » does not exist"
         elif len(enabled) > 1:
             chosen = min(enabled, key=lambda account: (account.vat_rate != "any", account.id))
             yield Finding(
@@ -315,9 +339,28 @@ def _against(company: Company, shop: ShopFile, wanted: Sequence[Use]) -> Iterato
                 f"the one for {_of(chosen)} is taken",
                 "",
             )
+    if lacking:
+        yield Finding(
+            "missing",
+            f"PennyLane lacks {_listed(lacking)}",
+            "create them there, or write create_accounts = true under [pennylane]",
+        )
+    if beside:
+        shown = ", ".join(f"{there} beside {number}" for number, there in sorted(beside.items()))
+        yield Finding(
+            "note",
+            f"PennyLane would have two accounts of one meaning: {shown}",
+            "name PennyLane's own in the [[chart]] unless your accountant wants both",
+        )
     if made:
-        shown = ", ".join(f"{number} {label}" for number, label in sorted(made.items()))
-        yield Finding("note", f"made in PennyLane when an entry first needs them: {shown}", "")
+        yield Finding("note", f"made in PennyLane when an entry first needs them: {_listed(made)}", "")
+    if idle:
+        shown = ", ".join(text for _, text in sorted(idle.items()))
+        yield Finding("note", f"would hold a day if an entry ever needed them: {shown}", "")
+
+
+def _listed(accounts: Mapping[str, str]) -> str:
+    return ", ".join(f"{number} « {label} »" for number, label in sorted(accounts.items()))
 
 
 def _other_rate(enabled: Sequence[CompanyAccount], use: Use) -> Iterator[Finding]:
@@ -348,19 +391,35 @@ def _rates(accounts: Iterable[CompanyAccount]) -> str:
     return ", ".join(dict.fromkeys(_of(account) for account in accounts))
 
 
-def _years(company: Company, first: date, last: date) -> Iterator[Finding]:
-    for start, finish, status in sorted(company.years):
-        if start <= last and finish >= first and status not in ("open", "reopen"):
-            yield Finding(
-                "odd",
-                f"the fiscal year {start} to {finish} is {status}: nothing can be posted in it",
-                "reopen it in PennyLane, or leave these days out",
-            )
-    begin = min((start for start, _, _ in company.years), default=None)
-    end = max((finish for _, finish, _ in company.years), default=None)
-    if begin is None or end is None or first < begin or last > end:
+def _years(company: Company, first: date, last: date, waiting: Collection[date] | None) -> Iterator[Finding]:
+    inside = None if waiting is None else sorted(day for day in waiting if first <= day <= last)
+    years = sorted(year for year in company.years if year[0] <= last and year[1] >= first)
+    for start, finish, status in years:
+        days = [] if inside is None else [day for day in inside if start <= day <= finish]
+        if status in ("open", "reopen") or (inside is not None and not days):
+            continue
+        number = "" if inside is None else f"; {_days(days)} wait for it"
+        yield Finding(
+            "odd" if inside is None else "missing",
+            f"the fiscal year {start} to {finish} is {status} in PennyLane: nothing can be posted in it{number}",
+            "reopen it there, or leave these days out",
+        )
+    lacking = [
+        day
+        for day in (_span(first, last) if inside is None else inside)
+        if not any(start <= day <= finish for start, finish, _ in years)
+    ]
+    if lacking:
         yield Finding(
             "missing",
-            f"PennyLane has no fiscal year for all of {first} to {last}",
+            f"PennyLane has no fiscal year for {_days(lacking)}",
             "create the fiscal year in PennyLane, or ask for fewer days",
         )
+
+
+def _span(first: date, last: date) -> list[date]:
+    return [date.fromordinal(number) for number in range(first.toordinal(), last.toordinal() + 1)]
+
+
+def _days(days: Sequence[date]) -> str:
+    return f"{days[0]}" if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"

@@ -130,6 +130,20 @@ STEPS_SHOWN = 3
 """Next steps of one reason told one by one; more are days to look at, each for itself."""
 
 
+def waiting_days(engine: sa.Engine, shop: ShopFile) -> list[date] | None:
+    """Days of which something is not in PennyLane yet, in order; None when no day was ever built."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text(
+                "select business_day, true as waits from kash.held where shop_id = :shop union"
+                " select business_day, state not in ('sent', 'verified', 'superseded') from kash.publication"
+                " where shop_id = :shop order by 1"
+            ),
+            {"shop": shop.shop.id},
+        ).all()
+    return [day for day, waits in rows if waits] if rows else None
+
+
 def next_steps(held: pd.DataFrame) -> list[NextStep]:
     """A frame of held reasons by next step, the oldest first: what a person does once cures all its days."""
     found = []

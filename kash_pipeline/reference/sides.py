@@ -3,6 +3,7 @@
 Only gathering belongs here; what is looked for in it is mapping.py and proposal.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -11,24 +12,28 @@ import sqlalchemy as sa
 from kash_pipeline import pennylane, pos
 from kash_pipeline.pennylane import reference
 from kash_pipeline.reference import personal, store
+from kash_pipeline.reference.customers import keeper
 from kash_pipeline.reference.mapping import Company, CompanyAccount, CompanyJournal
 from kash_pipeline.schemas.facts import REFERENCE, Facts
 from kash_pipeline.settings import Environment, ShopFile
-from kash_pipeline.warehouse.lake import Lake
+from kash_pipeline.warehouse.lake import Lake, days_between
 from kash_pipeline.warehouse.tables import PENNYLANE_ACCOUNTS, PENNYLANE_FISCAL_YEARS, PENNYLANE_JOURNALS
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The till's reference data, and PennyLane's company; `seen_at`: when PennyLane was read (None: no company)."""
+    """The till's reference data, one `Facts` for each change within the period, in order, and PennyLane's company;
+    `seen_at`: when PennyLane was read (None: no company)."""
 
-    facts: Facts
+    listings: Sequence[Facts]
     company: Company | None
     seen_at: datetime | None
 
 
-def gather(engine: sa.Engine, shop: ShopFile, env: Environment, *, day: date, fresh: bool = False) -> Sides:
-    """Both sides as they were on a business day, the till's from the versions noted.
+def gather(
+    engine: sa.Engine, shop: ShopFile, env: Environment, first: date, last: date, *, fresh: bool = False
+) -> Sides:
+    """Both sides: the till's as it was on the business days `first..last` by the versions noted, PennyLane's now.
 
     What was never stored is read now and stored; with `fresh` both are. A shop without [pennylane] has no company.
     Raises the errors of the till or of PennyLane when they have to be read and do not answer.
@@ -37,28 +42,25 @@ def gather(engine: sa.Engine, shop: ShopFile, env: Environment, *, day: date, fr
     if fresh or not lake.has_reference("payment_methods"):
         read_till(engine, shop, lake)
     facts = Facts(**{name: lake.read_reference(name) for name in REFERENCE if lake.has_reference(name)})
-    facts = store.Dated(engine, shop).on(facts, day)
+    dated = store.Dated(engine, shop)
+    listings = [dated.on(facts, window[0]) for window in dated.windows(days_between(first, last))]
     if shop.pennylane is None:
-        return Sides(facts, None, None)
+        return Sides(listings, None, None)
     company_id = None if fresh else stored_company(engine, shop)
     if company_id is None:
         company_id = read_company(engine, shop, env)
     company, seen_at = company_as_stored(engine, shop, company_id)
-    return Sides(facts, company, seen_at)
+    return Sides(listings, company, seen_at)
 
 
 def read_till(engine: sa.Engine, shop: ShopFile, lake: Lake) -> None:
     """Read the till's reference data, keep it in the lake and note its versions."""
-    with pos.open_source(shop, keep=lambda document: _keep(lake, document)) as source:
+    with pos.open_source(shop, keep=keeper(lake)) as source:
         tables = source.reference()
     tables["customers"] = personal.needed(tables["customers"], shop, store.forgotten(engine, shop))
     for name, frame in tables.items():
         lake.write_reference(name, frame)
     store.remember_till(engine, shop, tables, store.business_day(shop, datetime.now(UTC)))
-
-
-def _keep(lake: Lake, document: pos.port.RawDocument) -> None:
-    lake.keep(document)
 
 
 def read_company(engine: sa.Engine, shop: ShopFile, env: Environment) -> int:
