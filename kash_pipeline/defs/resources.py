@@ -17,7 +17,8 @@ from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from kash_pipeline import pennylane, pos
 from kash_pipeline.pennylane.client import PennylaneClient
-from kash_pipeline.pos.port import RawDocument, Source
+from kash_pipeline.pos.port import Source
+from kash_pipeline.reference.customers import keeper
 from kash_pipeline.settings import Environment, load_shop
 from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.lake import Lake
@@ -68,11 +69,7 @@ class TillResource(ConfigurableResourceFactory[OpenTill]):
     def create_resource(self, context: dg.InitResourceContext) -> OpenTill:
         shop = load_shop(self.shop_path)
         lake = Lake(self.lake_url, shop.shop.id)
-
-        def keep(document: RawDocument) -> None:
-            lake.keep(document)
-
-        return lambda: pos.open_source(shop, keep=keep, lake_url=self.lake_url)
+        return lambda: pos.open_source(shop, keep=keeper(lake), lake_url=self.lake_url)
 
 
 class PennylaneResource(ConfigurableResourceFactory[OpenPennylane]):

@@ -16,3 +16,7 @@ class NotReadYet(ReferenceDataError):
 
 class CustomerStillNeeded(ReferenceDataError):
     """Something cannot be done yet without knowing who this customer is."""
+
+
+class UnknownCustomer(ReferenceDataError):
+    """No customer of the till has this number."""

@@ -5,7 +5,6 @@ customers.py.
 """
 
 from collections.abc import Collection
-from hashlib import sha256
 
 import pandas as pd
 
@@ -16,15 +15,16 @@ from kash_pipeline.settings import ShopFile
 BOOKING = ("customer_id", "kind", "account", "activity_code")
 """What the books need of a customer: a number and, with accounting chapters, the till's account."""
 
-FORGOTTEN = "(client oublié)"
-"""Name of a customer who asked to be forgotten: the number stays, entries name it."""
+NUMBERED = "Client "
+"""With the number behind it, the name of whoever is not to be named: who may look into the till knows who it is."""
 
 
 def needed(customers: pd.DataFrame, shop: ShopFile, forgotten: Collection[str] = ()) -> pd.DataFrame:
     """The customers (schemas/facts.py CUSTOMERS) with the fields that posting needs, the others null.
 
     Name, address, e-mail and registration numbers are needed where each customer gets an account of their own in
-    PennyLane; with one collective account, or without PennyLane, nobody reads them, so they are not kept.
+    PennyLane; with one collective account, or without PennyLane, nobody reads them, so they are not kept. One who was
+    forgotten and buys again gets an account under the number alone: the sale is booked, nobody is named.
     """
     kept = customers.copy()
     own_accounts = shop.pennylane is not None and shop.shop.named_customers == "own_account"
@@ -34,22 +34,12 @@ def needed(customers: pd.DataFrame, shop: ShopFile, forgotten: Collection[str] =
     for name in CUSTOMERS.columns:
         if name in BOOKING:
             continue
-        column = kept[name].astype(object)
-        if name == "name":
-            # The column may not be null: the number says who it is to whoever may look into the till.
-            gone = kept["customer_id"].isin(list(forgotten))
-            numbers = "Client " + kept["customer_id"].astype("str")
-            kept[name] = column.mask(without, numbers.mask(gone, FORGOTTEN).astype(object))
-        else:
-            kept[name] = column.mask(without, None)
+        # The name may not be null.
+        instead = (NUMBERED + kept["customer_id"].astype("str")).astype(object) if name == "name" else None
+        kept[name] = kept[name].astype(object).mask(without, instead)
     return conform(kept, CUSTOMERS)
 
 
 def shown(table: str, column: str, value: object) -> str:
     """A value as logs, messages and Dagster's records may show it: of a customer no field but those of `BOOKING`."""
     return "(personal data)" if table == "customers" and column not in BOOKING else str(value)
-
-
-def fingerprint(shop: ShopFile, fields: Collection[str]) -> str:
-    """Says whether a customer's fields changed, and not what they are."""
-    return sha256("\x1f".join((shop.shop.id, *fields)).encode()).hexdigest()[:32]

@@ -22,6 +22,7 @@ from kash_pipeline.errors import SettingsError
 from kash_pipeline.pos.errors import PosError
 from kash_pipeline.pos.kash_api import events
 from kash_pipeline.pos.port import RawDocument
+from kash_pipeline.reference.customers import keeper
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.errors import LakeError
 from kash_pipeline.warehouse.lake import Lake
@@ -62,11 +63,11 @@ def create_app(
             event = events.read_event(body, zone, received)
         except PosError as error:
             _log.warning("%s", error.message)
-            lake.keep(RawDocument(f"{events.CALL}.unknown", None, _URL, received, 400, digest, body))
+            keeper(lake)(RawDocument(f"{events.CALL}.unknown", None, _URL, received, 400, digest, body))
             return PlainTextResponse("not understood", 400)
         day = events.day_of(event.moment, zone, starts_at)
         # The raw event first: a row that waits always has its voucher.
-        lake.keep(RawDocument(f"{events.CALL}.{event.kind}", day, _URL, received, 200, digest, body))
+        keeper(lake)(RawDocument(f"{events.CALL}.{event.kind}", day, _URL, received, 200, digest, body))
         new = wake_ups.note(event.key, event.kind, day, received, digest)
         return PlainTextResponse("kept" if new else "known")
 

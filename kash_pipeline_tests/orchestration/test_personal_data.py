@@ -60,7 +60,7 @@ def recorded(here: Place, database_url: str) -> str:
     with psycopg.connect(database_url) as connection:
         tables = connection.execute("select table_name from information_schema.tables where table_schema = 'kash'")
         for (table,) in tables.fetchall():
-            texts += [str(row[0]) for row in connection.execute(f'select t::text from kash."{table}" t')]  # type: ignore[arg-type]
+            texts += [str(row[0]) for row in connection.execute(f'select t::text from kash."{table}" t')]
     assert len(texts) > 100
     return "\n".join(texts)
 

@@ -8,13 +8,15 @@ answers in the lake are) and no fact: deleting it costs one request per order an
 
 import gzip
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
 
 import fsspec
 import orjson
+
+from kash_pipeline.pos import erasing
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,28 @@ class NoMemory:
 
 
 class FileMemory:
-    """Under any fsspec URL. A damaged or half-written file counts as nothing known."""
+    """Under any fsspec URL. A damaged or half-written file counts as nothing known.
 
-    def __init__(self, url: str, shop_id: str) -> None:
+    forgotten  customers whose personal data, should orders hold any, is not kept
+    """
+
+    def __init__(self, url: str, shop_id: str, forgotten: Collection[str] = ()) -> None:
         self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._root = f"{root.rstrip('/')}/{shop_id}/memory"
+        self._forgotten = forgotten
+
+    def forget(self, customer_ids: Collection[str], values: Collection[str]) -> int:
+        """Take out the orders of days that name these customers, or hold one of these values; how many days."""
+        count = 0
+        for path in map(str, self._fs.find(f"{self._root}/orders")):
+            try:
+                body = gzip.decompress(self._fs.cat_file(path))
+            except (OSError, EOFError):  # damaged: what it held is not known to be harmless
+                body = None
+            if body is None or erasing.without("orders", body, customer_ids, values) is not body:
+                self._fs.rm_file(path)
+                count += 1
+        return count
 
     def load(self, day: date) -> Mapping[str, Known]:
         try:
@@ -75,7 +94,11 @@ class FileMemory:
 
     def save(self, day: date, orders: Mapping[str, Known]) -> None:
         content = gzip.compress(
-            orjson.dumps({order: (known.listed, known.order) for order, known in sorted(orders.items())}),
+            erasing.without(
+                "orders",
+                orjson.dumps({order: (known.listed, known.order) for order, known in sorted(orders.items())}),
+                self._forgotten,
+            ),
             compresslevel=3,
             mtime=0,
         )

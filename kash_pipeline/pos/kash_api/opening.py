@@ -67,7 +67,7 @@ def kash_source(
             time_rule=settings.time_rule,
             detail=settings.order_detail,
             parallel=settings.parallel,
-            memory=FileMemory(lake_url, shop.shop.id),
+            memory=FileMemory(lake_url, shop.shop.id, Lake(lake_url, shop.shop.id).forgotten()),
             control_totals=settings.control_totals,
             evidence=settings.evidence,
         )

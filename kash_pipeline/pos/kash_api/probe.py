@@ -15,6 +15,7 @@ import orjson
 import pandas as pd
 
 from kash_pipeline.pos import control
+from kash_pipeline.pos.erasing import PERSONAL, is_id
 from kash_pipeline.pos.errors import PosError, SourceUnreachable
 from kash_pipeline.pos.kash_api import decoding, mapping, report
 from kash_pipeline.pos.kash_api.client import KashClient
@@ -35,11 +36,6 @@ LISTS: dict[str, mapping.Shape | None] = {
 }
 SAMPLE_RECORDS = 3
 
-_PERSONAL = re.compile(
-    r"name|nom|surname|prenom|mail|phone|tel|adress|address|street|post|city|ville|country|pays|comment|birth|lat$|lng$"
-    r"|company|societe|vatnum|numtva|registration|rcs|login|signature|pdf|link|url",
-    re.IGNORECASE,
-)
 _OF_PEOPLE = ("getClients.php", "getUsers.php")
 
 
@@ -409,7 +405,6 @@ def _without_persons(value: Any, *, people: bool, name: str = "") -> Any:
         return {key: _without_persons(inner, people=people or about, name=key) for key, inner in value.items()}
     if isinstance(value, list):
         return [_without_persons(inner, people=people, name=name) for inner in value]
-    an_id = re.search(r"(^|_)id$|ID$|^id[A-Z]", name) is not None
-    if isinstance(value, str) and not an_id and (people or _PERSONAL.search(name)):
+    if isinstance(value, str) and not is_id(name) and (people or PERSONAL.search(name)):
         return re.sub(r"\d", "0", re.sub(r"[^\W\d_]", "x", value))
     return value
