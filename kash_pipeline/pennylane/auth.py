@@ -10,6 +10,7 @@ form (`client_secret_post`).
 """
 
 import hmac
+import ipaddress
 import logging
 import secrets
 import threading
@@ -24,6 +25,7 @@ from authlib.common.urls import url_encode
 from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.base import OAuth2Error
 from authlib.oauth2.client import OAuth2Client
+from sqlalchemy.exc import DBAPIError
 
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.pennylane.client import TIMEOUT, Me
@@ -32,6 +34,7 @@ from kash_pipeline.pennylane.errors import (
     ConnectAgain,
     PennylaneError,
     Refused,
+    ServerFailed,
     StateMismatch,
     error_of,
     error_of_transport,
@@ -41,6 +44,12 @@ from kash_pipeline.warehouse.tokens import Connection, TokenPair, TokenStore
 
 # A refresh at 80 % of the life leaves a fifth of a day for a PennyLane that is down.
 REFRESH_AT = 0.8
+# While a token is still good, a refresh that failed is tried again after this, not with every request.
+PAUSE = timedelta(minutes=1)
+# Errors of the token endpoint (RFC 6749 section 5.2) that say nothing about the pair; any other one ends it.
+_OUR_FAULT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_request"})
+_LONGEST_LIFE = 10 * 366 * 86_400  # seconds; a date beyond is none
+_PASSING = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 _LOGIN = "connect again: kash-pipeline pennylane login --shop {shop}"
 _log = logging.getLogger(__name__)
 
@@ -68,14 +77,30 @@ def missing_scopes(wanted: tuple[str, ...], granted: frozenset[str] | set[str]) 
     )
 
 
+def is_loopback(url: str) -> bool:
+    """Whether an address leads to this machine and nowhere else."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def section_of(shop: ShopFile) -> PennylaneSection:
-    """The shop's [pennylane]; raises SettingsError when it has none."""
-    if shop.pennylane is None:
+    """The shop's [pennylane]; raises SettingsError when it has none, or one that tokens would leave in clear."""
+    section = shop.pennylane
+    if section is None:
         raise SettingsError(
             f"{shop.path}: there is no [pennylane], so nothing is ever sent",
             next_step="add [pennylane] to the shop file",
         )
-    return shop.pennylane
+    for name, url in (("url", section.url), ("redirect_url", section.redirect_url)):
+        if urlsplit(url).scheme != "https" and not is_loopback(url):
+            raise SettingsError(
+                f"{shop.path}: [pennylane] {name} {url} would carry tokens or codes over the network in clear",
+                next_step="write https://; http:// is for addresses of this machine only",
+            )
+    return section
 
 
 class CompanyToken:
@@ -134,8 +159,14 @@ class _Session:
         except httpx.RequestError as error:
             raise error_of_transport(error, "asking for a token") from None
         if response.status_code == 429 or response.status_code >= 500:
-            raise error_of(response, "asking for a token") or AnswerChanged("PennyLane: no token")
+            raise _failure(response)
         return response
+
+
+def _failure(response: httpx.Response) -> PennylaneError:
+    """The error of an answer of the token endpoint, by its status alone: what it says might hold a token."""
+    silent = httpx.Response(response.status_code, headers=response.headers)
+    return error_of(silent, "asking for a token") or AnswerChanged("PennyLane: no token")
 
 
 class OAuthServer:
@@ -203,27 +234,27 @@ class OAuthServer:
         try:
             token = ask(self._client())
         except OAuth2Error as error:
-            if error.error == "invalid_client":
+            word = error.error if isinstance(error.error, str) else "unknown error"
+            if word in _OUR_FAULT:
                 # Ours to mend in the environment: the pair itself is as good as before.
                 raise Refused(
-                    "PennyLane does not know our application (invalid_client)",
+                    f"PennyLane does not take what our application asks ({word})",
                     next_step=f"check {self._section.client_id_env} and {self._section.client_secret_env}",
                 ) from None
+            if word in _PASSING:
+                raise ServerFailed(f"PennyLane gives no token now ({word})", next_step="run again later") from None
             raise ConnectAgain(
-                f"PennyLane: {refused} ({error.error})", next_step=_LOGIN.format(shop="SHOP.toml")
+                f"PennyLane: {refused} ({word[:60]})", next_step=_LOGIN.format(shop="SHOP.toml")
             ) from None
         except httpx.HTTPStatusError as error:
-            raise error_of(error.response, "asking for a token") or AnswerChanged("PennyLane: no token") from None
+            raise _failure(error.response) from None
         except ValueError:
             raise AnswerChanged("PennyLane: the answer of the token endpoint is not understood") from None
-        try:
-            return TokenPair(
-                access_token=str(token["access_token"]),
-                refresh_token=str(token["refresh_token"]),
-                expires_at=asked_at + timedelta(seconds=int(token["expires_in"])),
-            )
-        except (KeyError, TypeError, ValueError):
-            raise AnswerChanged("PennyLane: the answer of the token endpoint lacks a token or its life") from None
+        access, refresh, life = (token.get(name) for name in ("access_token", "refresh_token", "expires_in"))
+        good = all(isinstance(one, str) and one for one in (access, refresh))
+        if not good or not isinstance(life, int | float) or not 0 < life < _LONGEST_LIFE:
+            raise AnswerChanged("PennyLane: the answer of the token endpoint lacks a token or its life")
+        return TokenPair(access, refresh, asked_at + timedelta(seconds=life))
 
 
 class OAuthConnection:
@@ -246,6 +277,7 @@ class OAuthConnection:
         self._server = server
         self._now = now
         self._known: Connection | None = None
+        self._paused_until: datetime | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -256,8 +288,8 @@ class OAuthConnection:
             if self._known is None:
                 self._known = self._store.get(self._shop.shop.id)
             pair = self._usable(self._known)
-            if self._due(self._known):
-                pair = self._refreshed(pair.access_token)
+            if self._due(self._known) and not (self._paused_until and self._now() < self._paused_until):
+                pair = self._refreshed_early(self._known, pair)
             return pair.access_token
 
     def replace(self, rejected: str) -> str:
@@ -266,6 +298,17 @@ class OAuthConnection:
             if pair is None or pair.access_token == rejected:
                 pair = self._refreshed(rejected)
             return pair.access_token
+
+    def _refreshed_early(self, known: Connection, pair: TokenPair) -> TokenPair:
+        """A new pair, or the one at hand while PennyLane gives none and it is still good."""
+        try:
+            return self._refreshed(pair.access_token)
+        except PennylaneError as error:
+            if not error.retry or self._now() >= pair.expires_at:
+                raise
+            _log.warning("the PennyLane token is used on: %s", type(error).__name__)
+            self._known, self._paused_until = known, self._now() + PAUSE
+            return pair
 
     def _due(self, known: Connection) -> bool:
         if known.pair is None or known.refreshed_at is None:
@@ -286,24 +329,38 @@ class OAuthConnection:
         `used_up` is the access token that is not to be used any more.
         """
         refused: ConnectAgain | None = None
-        with self._store.locked(self._shop.shop.id) as row:
-            current = self._usable(row.connection)
-            if current.access_token != used_up and not self._due(row.connection):
-                self._known = row.connection
-                return current
-            try:
-                pair = self._ask(current)
-            except ConnectAgain as error:
-                row.break_off(error.message)
-                refused = self._gone(error.message)
-            else:
-                row.save(pair)
+        current: TokenPair | None = None
+        pair: TokenPair | None = None
+        try:
+            with self._store.locked(self._shop.shop.id) as row:
+                current = self._usable(row.connection)
+                if current.access_token != used_up and not self._due(row.connection):
+                    self._known = row.connection
+                    return current
+                try:
+                    pair = self._ask(current)
+                except ConnectAgain as error:
+                    row.break_off(error.message)
+                    refused = self._gone(error.message)
+                else:
+                    row.save(pair)
+        except DBAPIError:
+            if pair is None:
+                raise
+            self._rescue(current, pair)
         # The lock is over and the new pair durable: only now may it be used.
         self._known = None
         if refused is not None:
             raise refused
         self._known = self._store.get(self._shop.shop.id)
         return self._usable(self._known)
+
+    def _rescue(self, used_up: TokenPair | None, pair: TokenPair) -> None:
+        """Save a new pair whose database connection broke: without it only a person could connect again."""
+        with self._store.locked(self._shop.shop.id) as row:
+            # Somebody else's pair, or the end of the connection, came after ours and stays.
+            if row.connection.pair == used_up:
+                row.save(pair)
 
     def _ask(self, current: TokenPair) -> TokenPair:
         if current.refresh_token is None:
@@ -335,6 +392,7 @@ class Consent:
     """
 
     def __init__(self, shop: ShopFile, store: TokenStore, server: OAuthServer, who: Callable[[str], Me]) -> None:
+        store.get(shop.shop.id)  # a key that does not fit is told before anybody consents
         self._shop = shop
         self._store = store
         self._server = server
@@ -353,7 +411,8 @@ class Consent:
         query = {name: values[0] for name, values in parse_qs(urlsplit(callback_url).query).items()}
         with self._lock:
             expected = self._state
-            if expected is None or not hmac.compare_digest(query.get("state", ""), expected):
+            # As bytes: of text, compare_digest takes ASCII only and fails on anything else.
+            if expected is None or not hmac.compare_digest(query.get("state", "").encode(), expected.encode()):
                 raise StateMismatch(
                     "the answer from PennyLane does not belong to this attempt (state)",
                     next_step=_LOGIN.format(shop=self._shop.path),

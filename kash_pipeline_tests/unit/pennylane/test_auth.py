@@ -1,5 +1,6 @@
 """The connection to PennyLane: made by one person's consent, kept alive by one refresh at a time, never shown."""
 
+import json
 import logging
 import multiprocessing
 from collections.abc import Callable
@@ -15,10 +16,20 @@ from click.testing import CliRunner
 from kash_pipeline.cli.pennylane import pennylane as command
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.pennylane import consent, disconnect
-from kash_pipeline.pennylane.auth import OAuthConnection, OAuthServer, missing_scopes, scopes_for
-from kash_pipeline.pennylane.errors import ConnectAgain, Refused, ServerFailed, StateMismatch
+from kash_pipeline.pennylane.auth import OAuthConnection, OAuthServer, missing_scopes, scopes_for, section_of
+from kash_pipeline.pennylane.errors import (
+    AnswerChanged,
+    ConnectAgain,
+    PennylaneError,
+    RateLimited,
+    Refused,
+    ScopeMissing,
+    ServerFailed,
+    StateMismatch,
+)
 from kash_pipeline.sandbox.pennylane import Fault, approve
 from kash_pipeline.sandbox.server import serving
+from kash_pipeline.warehouse.errors import SecretKeyError
 from kash_pipeline.warehouse.tokens import TokenPair, TokenStore
 from kash_pipeline.web.connect import Callback, connect_in_browser, connect_sandbox
 from kash_pipeline_tests.sandboxes import CLIENT_ID, CLIENT_SECRET
@@ -95,6 +106,7 @@ def test_a_forged_state_stores_nothing_and_the_right_person_may_still_come(here:
         for forged in (
             genuine.replace(state, "x" * len(state)),
             genuine.replace("state=", "stat="),
+            genuine.replace(state, "%C3%A9%F0%9F%94%91"),
             "http://x/?code=1",
         ):
             with pytest.raises(StateMismatch):
@@ -193,6 +205,94 @@ def test_a_token_is_refreshed_at_80_percent_of_its_life_and_the_new_pair_is_dura
     assert here.sandbox.requests.refreshes() == 1
 
 
+def test_a_token_endpoint_that_is_down_costs_nothing_while_the_token_is_good(here: World) -> None:
+    """That is what the last fifth of a token's life is for."""
+    connect_sandbox(here.shop, here.engine, here.env)
+    old = pair_of(here)
+    here.sandbox.faults.add(Fault("refuse", **TOKEN, count=100, status=503))
+    later = [datetime.now(UTC) + timedelta(hours=20)]
+    with closing(OAuthServer(here.shop)) as server:
+        store = TokenStore.open(here.engine, here.env.home)
+        connection = OAuthConnection(here.shop, store, server, now=lambda: later[0])
+        assert [connection.access_token() for _ in range(9)] == [old.access_token] * 9
+        assert len(here.sandbox.faults.hits()) == 2, "asked twice, not with every request"
+        later[0] += timedelta(hours=5)
+        with pytest.raises(ServerFailed):
+            connection.access_token()
+        here.sandbox.faults.clear()
+        assert connection.access_token() != old.access_token
+
+
+def test_a_database_that_drops_in_the_middle_of_a_refresh_does_not_cost_the_connection(here: World) -> None:
+    class Dropping(OAuthServer):
+        def refresh(self, refresh_token: str) -> TokenPair:
+            pair = super().refresh(refresh_token)
+            with here.engine.connect() as other:
+                other.execute(
+                    sa.text(
+                        "select pg_terminate_backend(pid) from pg_stat_activity"
+                        " where datname = current_database() and pid <> pg_backend_pid()"
+                    )
+                )
+            return pair
+
+    connect_sandbox(here.shop, here.engine, here.env)
+    old = pair_of(here)
+    with closing(Dropping(here.shop)) as server:
+        store = TokenStore.open(here.engine, here.env.home)
+        fresh = OAuthConnection(here.shop, store, server).replace(old.access_token)
+    assert pair_of(here).access_token == fresh != old.access_token
+    with here.client() as client:
+        assert client.me().company_name == "Boulangerie du Port"
+    assert here.sandbox.requests.refreshes() == 1
+
+
+PAIR = {"access_token": "a", "refresh_token": "b", "expires_in": 86400}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (401, {"error": "invalid_grant"}, ConnectAgain),
+        (401, {"error": "The refresh token is invalid", "status": 401}, ConnectAgain),
+        (400, {"error": "invalid_request"}, Refused),
+        (401, {"error": "invalid_client"}, Refused),
+        (400, {"error": "temporarily_unavailable"}, ServerFailed),
+        (503, {"error": "secret-in-an-error"}, ServerFailed),
+        (429, "secret-in-an-error", RateLimited),
+        (403, "<html>secret-in-an-error", ScopeMissing),
+        (200, "<html>secret-in-an-error", AnswerChanged),
+        (200, [PAIR], AnswerChanged),
+        (200, {}, AnswerChanged),
+        (200, PAIR | {"access_token": None}, AnswerChanged),
+        (200, PAIR | {"refresh_token": ""}, AnswerChanged),
+        (200, PAIR | {"expires_in": "soon"}, AnswerChanged),
+        (200, PAIR | {"expires_in": 1e300}, AnswerChanged),
+        (200, PAIR | {"expires_in": 0}, AnswerChanged),
+    ],
+)
+def test_each_answer_of_the_token_endpoint_has_one_meaning_and_is_never_quoted(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: object, error: type[PennylaneError]
+) -> None:
+    """Only what says that the pair is over may end in ConnectAgain: that is what makes us forget it."""
+    monkeypatch.setenv("PENNYLANE_CLIENT_ID", "id")
+    monkeypatch.setenv("PENNYLANE_CLIENT_SECRET", "secret")
+    text = body if isinstance(body, str) else json.dumps(body)
+    answer = httpx.Response(status, text=text, headers={"content-type": "application/json"})
+    http = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
+    with closing(OAuthServer(shop_file("https://x", auth="oauth"), http)) as server, pytest.raises(error) as caught:
+        server.refresh("the refresh token")
+    assert "secret-in-an-error" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("url", "http://pennylane.example"), ("redirect_url", "http://shop.example/")]
+)
+def test_tokens_and_codes_never_leave_this_machine_in_clear(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match="in clear"):
+        section_of(shop_file(**{"url": "https://app.pennylane.com", "auth": "oauth", name: value}))
+
+
 def test_an_expired_token_in_the_middle_of_a_batch_is_refreshed_once(here: World) -> None:
     connect_sandbox(here.shop, here.engine, here.env)
     with here.client() as client:
@@ -289,6 +389,17 @@ def test_disconnecting_revokes_at_pennylane_and_forgets_here(here: World) -> Non
     answer = httpx.get(f"{here.url}/api/external/v2/me", headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == 401
     assert not disconnect(here.shop, here.engine, here.env)
+
+
+def test_with_another_key_nobody_consents_in_vain_and_a_logout_makes_room(here: World) -> None:
+    connect_sandbox(here.shop, here.engine, here.env)
+    (here.env.home / "secret.key").unlink()
+    with pytest.raises(SecretKeyError, match="another key"):
+        connect_sandbox(here.shop, here.engine, here.env)
+    with pytest.raises(SecretKeyError, match="forgotten here") as caught:
+        disconnect(here.shop, here.engine, here.env)
+    assert "login" in caught.value.next_step
+    assert connect_sandbox(here.shop, here.engine, here.env).company_name == "Boulangerie du Port"
 
 
 def test_a_revocation_that_fails_keeps_the_connection(here: World) -> None:
