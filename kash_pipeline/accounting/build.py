@@ -17,6 +17,7 @@ from kash_pipeline.accounting.closings import (
     clearing_postings,
     closing_chain,
     difference_postings,
+    hold_impossible_counts,
     last_closings,
     movement_postings,
     open_item_notices,
@@ -108,6 +109,7 @@ def build(
         sales.sequence = place
         payments.sequence = _payment_places(window, place)
     hold_duplicates(window, remarks)
+    hold_impossible_counts(window, chart, remarks)
     chain = closing_chain(window, calendar)
     batches = [
         sales,

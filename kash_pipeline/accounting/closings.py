@@ -316,6 +316,23 @@ def difference_postings(window: Window, chart: Chart, targets: Targets, methods:
     ]
 
 
+def hold_impossible_counts(window: Window, chart: Chart, remarks: Remarks) -> None:
+    """Holds the day of a drawer that holds less than nothing; a card terminal's total can be, on a day of refunds."""
+    counts, closings = window.facts.closing_counts, window.facts.closings
+    below = np.flatnonzero(counts["counted_cents"].to_numpy(np.int64) < 0)
+    closing = Finder(closings["closing_id"]).rows(counts["closing_id"].iloc[below])
+    for row, of in zip(below.tolist(), closing.tolist(), strict=True):
+        method = chart.method(window.text("closing_counts", "method_id", row))
+        if method.kind == "cash" and of >= 0 and window.is_inside_closing[of]:
+            cents = int(counts["counted_cents"].iloc[row])
+            remarks.hold(
+                window.group_of(window.closing_day, window.closing_register, of),
+                "cash_below_zero",
+                f"closing {window.text('closings', 'closing_id', of)} counts {euros(cents)} of {method.name}",
+                "what lies in a drawer is zero or more: correct the count where it was made, then read the day again",
+            )
+
+
 def _loss_and_gain(chart: Chart, targets: Targets, label: str) -> tuple[int, int]:
     """Targets of a shortage and an overage."""
     return (

@@ -133,8 +133,6 @@ def read_folder(path: Path | str, *, tables: Sequence[str] | None = None) -> Fac
             problems += _orphans(child, key, parent, read)
     if "closings" in read:
         problems += _closed_before_opened(read["closings"])
-    if "closing_counts" in read and "payment_methods" in read:
-        problems += _negative_cash(read["closing_counts"], read["payment_methods"])
     if problems:
         raise FilesError(folder, problems)
     return Facts(**{name: from_arrow(table.data, FACTS[name]) for name, table in read.items()})
@@ -406,26 +404,6 @@ def _closed_before_opened(closings: _Read) -> list[Problem]:
     cure = "correct one of the two instants"
     return [
         Problem(closings.file, "is before opened_at", cure, closings.row_of(position), closings.named["closed_at"])
-        for position in wrong[:PER_COLUMN].tolist()
-    ]
-
-
-def _negative_cash(counts: _Read, methods: _Read) -> list[Problem]:
-    """A drawer cannot hold less than nothing; a card terminal's total can, on a day of refunds."""
-    kinds = dict(
-        zip(methods.data.column("method_id").to_pylist(), methods.data.column("kind").to_pylist(), strict=True)
-    )
-    cash = pa.array([method for method, kind in kinds.items() if kind == "cash"], pa.string())
-    counted = counts.data.column("counted_cents")
-    wrong = np.flatnonzero(pc.and_(pc.less(counted, 0), pc.is_in(counts.data.column("method_id"), cash)).to_numpy())
-    return [
-        Problem(
-            counts.file,
-            f"{cells.to_text(_one_array(counted.slice(position, 1)), 'cents')[0]} of cash was counted",
-            "what lies in a drawer is zero or more: write what was counted",
-            counts.row_of(position),
-            counts.named["counted_cents"],
-        )
         for position in wrong[:PER_COLUMN].tolist()
     ]
 

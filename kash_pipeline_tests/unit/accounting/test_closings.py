@@ -241,6 +241,19 @@ def test_ids_that_come_twice_hold_every_day_they_touch() -> None:
             assert result.entries.empty
 
 
+def test_a_drawer_that_holds_less_than_nothing_holds_its_day() -> None:
+    """Whatever the source: a wrong sign would book the whole drawer as missing. A terminal's total may be negative."""
+    sold = together(tickets(("T1", 500, "09:00")), tickets(("T2", 500, "09:00"), day="2026-03-15"))
+    closings = [closing("Z1"), closing("Z2", "2026-03-15")]
+    for granularity in ("day", "order", "z"):
+        counts = [counted("Z1", "ESP", 500, -500), counted("Z2", "CB", -300, -300)]
+        result = build(facts(**sold, closings=closings, closing_counts=counts), shop(granularity=granularity))
+        (held,) = result.held.itertuples()
+        assert (str(held.business_day.date()), held.reason) == ("2026-03-14", "cash_below_zero")
+        assert held.what == "closing Z1 counts -5.00 of Espèces"
+        assert set(result.entries["business_day"].dt.day) == {15}
+
+
 def test_days_outside_the_facts_are_empty_and_pass_the_carry_on() -> None:
     first = build(facts(**tickets(("T1", 500, "09:00"))), shop())
     none = build(facts(), shop(), first=date(2026, 3, 15), last=date(2026, 3, 20), carry=first.carry)
