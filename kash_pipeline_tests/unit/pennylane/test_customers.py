@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -13,10 +14,12 @@ from kash_pipeline.pennylane import connect, reference
 from kash_pipeline.pennylane.client import Customer, PennylaneClient
 from kash_pipeline.pennylane.customers import InStep, keep_in_step, stored_customers, sync_customers
 from kash_pipeline.pennylane.errors import ReferenceMissing
+from kash_pipeline.reference import personal, store
+from kash_pipeline.reference.changes import report
 from kash_pipeline.sandbox.pennylane import Fault
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import CUSTOMERS
-from kash_pipeline.warehouse.tables import PENNYLANE_CUSTOMERS
+from kash_pipeline.warehouse.tables import FORGOTTEN_CUSTOMERS, PENNYLANE_CUSTOMERS
 from kash_pipeline_tests.unit.pennylane import maker
 from kash_pipeline_tests.unit.pennylane.test_reference import at_once, company
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
@@ -252,6 +255,46 @@ def test_a_customer_made_again_by_a_person_under_our_reference_is_taken_and_thei
         assert (found.moved, found.updated) == (["7"], [])
         assert stored_customers(pennylane.engine, pennylane.shop, company(client)) == {"7": made.account_id}
         assert there(client)["kash-shop-7"].name == "Léa bis"
+
+
+def test_a_customer_made_again_is_noted_as_such_and_nobody_is_named(pennylane: World) -> None:
+    first, second = date(2026, 3, 1), date(2026, 3, 5)
+    with pennylane.client() as client:
+        here = (pennylane.engine, pennylane.shop, company(client))
+        sync(pennylane, client, customers(LEA, ANA))
+        step(pennylane, client, LEA, ANA)
+        store.remember_company(*here, first)
+        old = there(client)["kash-shop-7"]
+        pennylane.sandbox.admin.delete_customer(old.id)
+        step(pennylane, client, LEA, ANA)
+        sync(pennylane, client, customers(LEA, ANA))
+        step(pennylane, client, LEA, ANA)
+        store.remember_company(*here, second)
+        new = there(client)["kash-shop-7"]
+    [line] = [line for line in report(pennylane.engine, pennylane.shop, second) if "customer" in line.what]
+    assert line.what.startswith(f"customer {new.id}: made again, it was id {old.id}")
+    noted = store.versions(pennylane.engine, pennylane.shop, "pennylane", company_id=here[2], kind="customers")
+    assert {name for version in noted["customers"] for name in version.content} == {
+        "kind",
+        "external_reference",
+        "ledger_account_id",
+    }
+
+
+def test_a_forgotten_customer_stays_in_pennylane_as_they_are_and_one_who_buys_again_is_a_number(
+    pennylane: World,
+) -> None:
+    with pennylane.engine.begin() as connection:
+        gone = [{"shop_id": "shop", "customer_id": customer_id} for customer_id in ("7", "8")]
+        connection.execute(sa.insert(FORGOTTEN_CUSTOMERS), gone)
+    frame = personal.needed(customers(LEA, ANA), pennylane.shop, {"7", "8"})
+    with pennylane.client() as client:
+        sync(pennylane, client, customers(LEA))
+        assert keep_in_step(client, pennylane.engine, pennylane.shop, company(client), frame, listing=True) == InStep(1)
+        assert there(client)["kash-shop-7"].emails == ("lea@example.org",)
+        sync(pennylane, client, frame)
+        assert there(client)["kash-shop-8"].name == "Client 8"
+    assert pennylane.sandbox.requests.count("PUT") == 0
 
 
 # --- many -------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from kash_pipeline.sandbox import pennylane
+from kash_pipeline.sandbox.errors import SandboxError
 from kash_pipeline.sandbox.pennylane import files
 from kash_pipeline.sandbox.pennylane.answers import Problem
 from kash_pipeline.sandbox.pennylane.call import Upload
@@ -157,6 +158,21 @@ def test_an_external_reference_is_taken_once(pennylane_sandbox: PennylaneHandle)
         moved = http.put(f"/company_customers/{other['id']}", json={"external_reference": "kash-9"})
     assert (made.status_code, again.status_code, company.status_code, moved.status_code) == (201, 409, 409, 409)
     assert made.json()["name"] == "Ana Le Goff"
+
+
+def test_a_customer_deleted_by_a_person_leaves_the_account_and_a_line_in_the_changelog(
+    pennylane_sandbox: PennylaneHandle,
+) -> None:
+    body = {"name": "Y", "billing_address": ADDRESS, "external_reference": "kash-7"}
+    with pennylane_sandbox.client() as http:
+        made = http.post("/company_customers", json=body).json()
+        pennylane_sandbox.admin.delete_customer(made["id"])
+        assert http.get("/customers").json()["items"] == []
+        assert http.get(f"/ledger_accounts/{made['ledger_account']['id']}").status_code == 200
+        assert http.get("/changelogs/customers").json()["items"][-1]["operation"] == "delete"
+        assert http.post("/company_customers", json=body).status_code == 201
+    with pytest.raises(SandboxError, match="no customer"):
+        pennylane_sandbox.admin.delete_customer(made["id"])
 
 
 def test_a_customer_is_changed_in_parts(pennylane_sandbox: PennylaneHandle) -> None:
