@@ -4,6 +4,7 @@ Only talking to the person belongs here: consent, tokens and revocation are penn
 PennyLane is found by pennylane/watching.py, sending again is decided in pennylane/publisher.py.
 """
 
+import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import click
 import sqlalchemy as sa
 
 from kash_pipeline.cli.options import Day, ordered
+from kash_pipeline.cli.run import run_and_report
 from kash_pipeline.pennylane import connect, consent, disconnect
 from kash_pipeline.pennylane.auth import missing_scopes, scopes_for, section_of
 from kash_pipeline.pennylane.publisher import reconsider
@@ -21,7 +23,7 @@ from kash_pipeline.pennylane.watching import hands
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.tokens import TokenStore
-from kash_pipeline.web.connect import connect_in_browser, connect_sandbox, told
+from kash_pipeline.web.connect import connect_in_browser, connect_sandbox, history_to_send, next_steps, told
 
 
 @click.group()
@@ -49,24 +51,40 @@ def _opened(shop_path: Path | None) -> Iterator[tuple[ShopFile, sa.Engine, Envir
 @click.option("--paste", is_flag=True, help="Consent anywhere; then paste the address the browser ended at.")
 @click.option("--sandbox", "at_sandbox", is_flag=True, help="Consent at the sandbox without a browser.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-def login(shop_path: Path | None, paste: bool, at_sandbox: bool, no_browser: bool) -> None:
-    """Connect the shop to a PennyLane company."""
+@click.option(
+    "--history/--no-history",
+    default=None,
+    help="Send the days since the start of the fiscal year, or not. By default a terminal asks, a script does not.",
+)
+def login(shop_path: Path | None, paste: bool, at_sandbox: bool, no_browser: bool, history: bool | None) -> None:
+    """Connect the shop to a PennyLane company, and offer to send the history of its open fiscal year.
+
+    Exit code 0; with the history, that of `kash-pipeline run`.
+    """
     with _opened(shop_path) as (shop, engine, env):
         if section_of(shop).auth == "token":
-            click.echo(f"{shop.path} uses a company API token ({section_of(shop).token_env}): nothing to log in to")
-            return
-        if at_sandbox:
-            connected = connect_sandbox(shop, engine, env)
+            lines = [f"{shop.path} uses a company API token ({section_of(shop).token_env}): nothing to log in to"]
+        elif at_sandbox:
+            lines = told(connect_sandbox(shop, engine, env))
         elif paste:
             with consent(shop, engine, env) as attempt:
                 click.echo(f"Consent here:\n\n  {attempt.url}\n")
                 # Hidden: the address holds a code that is worth a token until it is used.
                 answer = click.prompt("Then paste the address the browser ended at", hide_input=True)
-                connected = attempt.finish(answer)
+                lines = told(attempt.finish(answer))
         else:
-            connected = connect_in_browser(shop, engine, env, show=lambda url: _show(url, open_browser=not no_browser))
-        for line in told(connected):
+            lines = told(
+                connect_in_browser(shop, engine, env, show=lambda url: _show(url, open_browser=not no_browser))
+            )
+        found = history_to_send(shop, engine, env)
+        for line in [*lines, *next_steps(shop, found)]:
             click.echo(line)
+    if found is None or found.first is None or found.last is None or not found.days_not_sent:
+        return
+    if history is None and sys.stdin.isatty():
+        history = click.confirm(f"Send history from {found.first}?", default=False)
+    if history:
+        raise SystemExit(run_and_report(shop, env, found.first, found.last))
 
 
 def _show(url: str, *, open_browser: bool) -> None:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
+from kash_pipeline.cli.console import console
 from kash_pipeline.cli.options import Day, ordered
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.pennylane import PennylaneClient, connect
@@ -67,13 +68,13 @@ def plan(shop_path: Path | None, first: date, last: date, show_entries: bool) ->
     ordered(first, last)
     with _opened(shop_path) as (shop, engine, env, client):
         made = make_plan(client, engine, shop, first, last)
-    console = Console()
-    show(console, made, entries=show_entries)
+    out = console()
+    show(out, made, entries=show_entries)
     if made.changes_nothing:
-        console.print("nothing to post")
+        out.print("nothing to post")
         return
     keep(env, made)
-    console.print(f"to do exactly this: kash-pipeline apply {made.id} --shop {shop.path}")
+    out.print(f"to do exactly this: kash-pipeline apply {made.id} --shop {shop.path}", soft_wrap=True)
 
 
 @click.command()
@@ -84,7 +85,7 @@ def apply(plan_id: str, shop_path: Path | None) -> None:
 
     Exit code 0 when all of it is posted and read back, 2 when something was refused or waits.
     """
-    console = Console()
+    out = console()
     with _opened(shop_path) as (shop, engine, env, client):
         kept = recall(env, shop, plan_id)
         first, last = date.fromisoformat(kept.first), date.fromisoformat(kept.last)
@@ -100,14 +101,19 @@ def apply(plan_id: str, shop_path: Path | None) -> None:
         customers = lake.read_reference("customers") if lake.has_reference("customers") else None
         publisher = Publisher(client, engine, shop, customers=customers, lake=lake)
         report = publisher.publish(first, last, only=made.keys())
-    console.print(f"posted {report.posted}, taken over {report.adopted}, read back and equal {report.verified}")
+    out.print(
+        f"posted {report.posted}, taken over {report.adopted}, read back and equal {report.verified}, "
+        f"corrected {report.corrected}"
+    )
+    for problem in report.corrections:
+        out.print(f"  {problem.business_day} {problem.key}: {problem.why}", markup=False, soft_wrap=True)
     for problem in report.problems:
-        console.print(f"  {problem.business_day} {problem.key}: {problem.why}", markup=False)
+        out.print(f"  {problem.business_day} {problem.key}: {problem.why}", markup=False, soft_wrap=True)
     if report.problems:
         raise SystemExit(2)
 
 
-def show(console: Console, made: Plan, *, entries: bool = False) -> None:
+def show(out: Console, made: Plan, *, entries: bool = False) -> None:
     """Print the table of days, and with `entries` what becomes of each entry that is not left."""
     frame = made.by_day()
     actions = [action for action in ACTIONS if len(frame) and frame[action].any()]
@@ -119,11 +125,11 @@ def show(console: Console, made: Plan, *, entries: bool = False) -> None:
     for row in frame.to_dict("records"):
         cells = [f"{row[action]} ({euros_text(row[f'{action}_cents'])})" if row[action] else "" for action in actions]
         table.add_row(str(row["business_day"]), *cells, str(row["reasons_held"] or ""))
-    console.print(table)
+    out.print(table)
     for step in made.steps if entries else ():
         if step.action != "leave":
             amount = euros_text(step.amount_cents)
-            console.print(f"{step.key}  {ACTIONS[step.action]}  {amount}  {step.why}", markup=False)
+            out.print(f"{step.key}  {ACTIONS[step.action]}  {amount}  {step.why}", markup=False, soft_wrap=True)
 
 
 def keep(env: Environment, made: Plan) -> None:

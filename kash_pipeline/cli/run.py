@@ -27,7 +27,7 @@ from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 
 if TYPE_CHECKING:
-    from kash_pipeline.defs.runs import StageResult
+    from kash_pipeline.defs.runs import DaysResult, StageResult
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
 
@@ -80,14 +80,33 @@ def run_and_report(shop: ShopFile, env: Environment, first: date, last: date, *,
         summary.print_sums(out, found)
     print_steps(out, found.held)
     _print_outcome(out, shop, found, posted, worked=result.worked)
+    to_correct = _print_corrections(out, shop, result)
     if not result.worked:
         return 1
     totals = found.days.sum()
-    waits = totals["held"] or totals["refused"] or (shop.pennylane and totals["waiting"])
+    waits = totals["held"] or totals["refused"] or (shop.pennylane and (totals["waiting"] or to_correct))
     if not found.agrees:
         click.echo("kash-pipeline: till, entries and ledger do not agree, see DIFFERENT above", err=True)
         click.echo("  next step: compare the days above in PennyLane; nothing more is sent for them", err=True)
     return 2 if waits or not found.agrees else 0
+
+
+def _print_corrections(out: Console, shop: ShopFile, result: "DaysResult") -> int:
+    """What became of entries whose facts changed after sending; how many still wait for a person."""
+    figures = result.stages[-1].figures.get("pennylane/published_entries", {})
+    if corrected := figures.get("corrected_now", 0):
+        out.print(
+            f"{corrected} entries sent before were corrected, because their facts changed: a reversal and a new entry "
+            "each, which name it"
+        )
+    waiting = figures.get("to_correct", 0)
+    if waiting:
+        out.print(
+            f"{waiting} entries sent before are otherwise than the books now say, and wait for a person: "
+            f"[bold]kash-pipeline plan --from {result.first} --to {result.last} --entries --shop {shop.path}[/bold] "
+            "says why"
+        )
+    return waiting
 
 
 def _posted(ledger: PublicationLedger, first: date, last: date) -> int:

@@ -4,6 +4,7 @@ Only the shells belong here: which days, in which order, and the report per day.
 publication ledger's, finding and creating is pennylane/reference.py's, when a run is asked for is sensors.py's.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
@@ -269,13 +270,29 @@ def _published(shop: ShopFile) -> dg.AssetsDefinition:
 
 
 def _figures(days: list[date], report: PublishReport, status: pd.DataFrame) -> list[Day]:
-    """Entries of each day by what became of them; `posted` are those of this run."""
+    """Entries of each day by what became of them.
+
+    `posted` and `corrected_now` are those of this run; `to_correct` stand there and in `verified`, but the books now
+    say otherwise and a person or the shop file decides.
+    """
     counts = status.assign(business_day=status["business_day"].dt.date, to=status["state"].map(_STATES))
     table_ = counts.pivot_table(index="business_day", columns="to", values="entries", aggfunc="sum", fill_value=0)
     names = list(dict.fromkeys(_STATES.values()))
     table_ = table_.reindex(index=days, columns=names, fill_value=0).astype("int64")
+    corrected, to_correct = (
+        Counter(problem.business_day for problem in found) for found in (report.corrections, report.to_correct)
+    )
     return [
-        Day(day, sum(row), {"posted": report.posted_by_day[day], **dict(zip(names, row, strict=True))})
+        Day(
+            day,
+            sum(row),
+            {
+                "posted": report.posted_by_day[day],
+                "corrected_now": corrected[day],
+                "to_correct": to_correct[day],
+                **dict(zip(names, row, strict=True)),
+            },
+        )
         for day, row in zip(days, table_.to_numpy().tolist(), strict=True)
     ]
 
@@ -294,6 +311,13 @@ def _notes(reports: list[PublishReport]) -> dict[str, dg.MetadataValue]:
         notes["entries posted with Z evidence"] = dg.MetadataValue.int(attached)
     if unclosed := sum(report.unclosed for report in reports):
         notes["register-days without a closing entry for Z evidence"] = dg.MetadataValue.int(unclosed)
+    corrections = sorted(
+        (problem.business_day, problem.register_id, problem.key, problem.why)
+        for report in reports
+        for problem in report.corrections
+    )
+    if corrections:
+        notes["corrections"] = table(("day", "register", "entry", "corrected by"), corrections)
     if posted:
         notes["requests per entry posted"] = dg.MetadataValue.float(round(requests / posted, 3))
     return notes

@@ -1,13 +1,15 @@
 """The page a browser comes back to after the consent at PennyLane, and the consent at the sandbox without a browser.
 
-Only HTTP and HTML belong here. Checking the state, exchanging the code and keeping the tokens is pennylane/auth.py's.
+Only HTTP, HTML and what a person reads there belong here. Checking the state, exchanging the code and keeping the
+tokens is pennylane/auth.py's.
 
 The page never redirects and shows nothing of the query, so it cannot send anybody anywhere; it takes one answer.
 """
 
-import ipaddress
+import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import jinja2
@@ -18,13 +20,16 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from kash_pipeline.errors import KashPipelineError, SettingsError
-from kash_pipeline.pennylane import consent
-from kash_pipeline.pennylane.auth import Connected, Consent, section_of
+from kash_pipeline.pennylane import connect, consent
+from kash_pipeline.pennylane.auth import Connected, Consent, is_loopback, section_of
 from kash_pipeline.pennylane.errors import ConnectAgain, StateMismatch
+from kash_pipeline.pennylane.history import History, history_of
+from kash_pipeline.reference.store import business_day
 from kash_pipeline.sandbox.pennylane import approve
 from kash_pipeline.sandbox.server import serving
 from kash_pipeline.settings import Environment, ShopFile
 
+_log = logging.getLogger(__name__)
 _HEADERS = {
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
@@ -38,20 +43,15 @@ _PAGE = jinja2.Environment(autoescape=True).from_string(
 )
 
 
-def is_loopback(url: str) -> bool:
-    """Whether an address leads to this machine and nowhere else."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class Callback:
-    """The one answer that the redirect address waits for: `app` serves it, `wait` gives what came of it."""
+    """The one answer that the redirect address waits for: `app` serves it, `wait` gives what came of it.
 
-    def __init__(self, attempt: Consent, redirect_url: str) -> None:
+    `next_steps` gives the lines that the page shows below a connection that was made.
+    """
+
+    def __init__(self, attempt: Consent, redirect_url: str, next_steps: Callable[[], list[str]] = list) -> None:
         self._attempt = attempt
+        self._next_steps = next_steps
         self._ended = threading.Event()
         self._result: Connected | None = None
         self._error: KashPipelineError | None = None
@@ -70,7 +70,7 @@ class Callback:
         self._ended.set()
         if self._result is None:
             return _page("Not connected", [self._error.message if self._error else ""], 400)
-        return _page("Connected", [*told(self._result), "You can close this page."])
+        return _page("Connected", [*told(self._result), *self._next_steps(), "You can close this page."])
 
     def wait(self, seconds: float) -> Connected:
         """What the consent gave. Raises ConnectAgain when it failed or nobody answered in time."""
@@ -95,6 +95,34 @@ def told(connected: Connected) -> list[str]:
     return lines
 
 
+def history_to_send(shop: ShopFile, engine: sa.Engine, env: Environment) -> History | None:
+    """The days since the start of the open fiscal year; None when PennyLane could not be asked.
+
+    A connection that was just made stands, whatever this answers.
+    """
+    try:
+        with connect(shop, engine, env) as client:
+            return history_of(client, engine, shop, business_day(shop, datetime.now(UTC)))
+    except KashPipelineError as error:
+        _log.warning("the fiscal years could not be asked: %s", error.message)
+        return None
+
+
+def next_steps(shop: ShopFile, history: History | None) -> list[str]:
+    """What a person who has just connected does next, and what goes on without them."""
+    if history is None:
+        return [f"Next: kash-pipeline run --shop {shop.path} --from DAY --to DAY sends the days before today."]
+    lines = history.told()
+    if history.days_not_sent:
+        command = f"kash-pipeline run --shop {shop.path} --from {history.first} --to {history.last}"
+        lines.append(f"Next: send them. The terminal where you logged in offers it; later, or in a script: {command}")
+    lines.append(
+        "After that it runs by itself: every night, and whenever days are ready, where Dagster's daemon runs with "
+        "KASH_DEPLOYMENT=production."
+    )
+    return lines
+
+
 def connect_in_browser(
     shop: ShopFile, engine: sa.Engine, env: Environment, *, show: Callable[[str], None], seconds: float = 600
 ) -> Connected:
@@ -110,7 +138,7 @@ def connect_in_browser(
             next_step="consent with --paste and give the address the browser ends at",
         )
     with consent(shop, engine, env) as attempt:
-        callback = Callback(attempt, redirect)
+        callback = Callback(attempt, redirect, lambda: next_steps(shop, history_to_send(shop, engine, env)))
         with serving(callback.app, host=parts.hostname or "127.0.0.1", port=parts.port or 80):
             show(attempt.url)
             return callback.wait(seconds)

@@ -192,15 +192,15 @@ def test_two_entries_under_our_piece_number_are_held(pennylane: World) -> None:
     assert "2 entries with piece number" in report.held[0].why
 
 
-def duplicate(world: World, key: str) -> None:
-    """Somebody posts the same entry again, outside our control."""
+def duplicate(world: World, key: str, *, as_key: str | None = None, day: date | None = None) -> None:
+    """Somebody posts the same entry again, outside our control, or its lines under another piece number and day."""
     entry = next(entry for entry in world.sandbox.admin.entries() if entry.piece_number == key)
     with world.client() as client:
         client.create_ledger_entry(
             NewEntry(
                 world.sandbox.admin.journal_id(entry.journal),
-                entry.date,
-                key,
+                day or entry.date,
+                as_key or key,
                 entry.label,
                 tuple(NewLine(x.account_id, x.debit_cents, x.credit_cents, x.label) for x in entry.lines),
             )

@@ -1,6 +1,7 @@
 """A plan says per day what publishing would do, against what PennyLane holds; applying it does that, or nothing."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -121,5 +122,29 @@ def test_plan_and_apply_on_the_command_line(
     assert (done.exit_code, "posted 12" in done.output) == (0, True)
     assert here.remote() == here.local()
     assert "nothing to post" in run(plan, *window).output
+
+    # Facts changed: the correction is planned, named when it is done, and not done when a person was quicker.
+    here.book(DAYS[:1], make_books(DAYS[:1], salt="corrected at the till"))
+    plan_id = run(plan, *window).output.split("kash-pipeline apply ")[1].split()[0]
+    sale = next(entry for entry in here.sandbox.admin.entries() if entry.piece_number == "SHOP-K1-260301-V")
+    here.sandbox.admin.edit_line(sale.lines[0].id, label="corrigé par le cabinet")
+    before = here.remote()
+    with pytest.raises(PlanOutdated, match="SHOP-K1-260301-V"):
+        run(apply, plan_id)
+    assert here.remote() == before
+    plan_id = run(plan, *window).output.split("kash-pipeline apply ")[1].split()[0]
+    done = run(apply, plan_id)
+    assert (done.exit_code, "posted 10" in done.output, "corrected 5" in done.output) == (0, True, True)
+    assert "SHOP-K1-260301-P: changed after sending: SHOP-K1-260301-P-R1 and SHOP-K1-260301-P-N1" in done.output
+
+    # Somebody posts under our piece number between plan and apply: not what was planned any more.
+    more = days_from(DAYS[-1] + timedelta(days=1), 1)
+    here.book(more, make_books(more))
+    window = ("--from", str(more[0]), "--to", str(more[0]))
+    plan_id = run(plan, *window).output.split("kash-pipeline apply ")[1].split()[0]
+    duplicate(here, "SHOP-K2-260301-C", as_key="SHOP-K2-260303-C", day=more[0])
+    with pytest.raises(PlanOutdated, match="SHOP-K2-260303-C"):
+        run(apply, plan_id)
+    assert "held" in run(plan, *window).output
     with pytest.raises(PlanOutdated, match="there is no plan"):
         run(apply, "../../etc/passwd")
