@@ -4,7 +4,7 @@ Only extraction belongs here: which days, in which order, into which tables of t
 answers are read is pos/, what the facts mean for the books is accounting/.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import TypeVar
@@ -53,6 +53,7 @@ last year's invoice, a deposit paid before the order's value date."""
 ORDER_PAYMENTS = "order_payments"
 
 SALES = {"orders": ORDERS, "order_lines": ORDER_LINES, "order_vat": ORDER_VAT, ORDER_PAYMENTS: PAYMENTS}
+_ATTRIBUTE = {ORDER_PAYMENTS: "payments"}
 TILL_CLOSED = {"closings": CLOSINGS, "closing_counts": CLOSING_COUNTS, "cash_movements": CASH_MOVEMENTS}
 
 
@@ -68,20 +69,12 @@ def pos_assets(shop: ShopFile) -> list[dg.AssetsDefinition]:
 def _sales(shop: ShopFile) -> dg.AssetsDefinition:
     key = pos_key(shop, "sales")
 
-    @dg.asset(
-        key=key,
-        partitions_def=business_days(shop),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        description=(
-            "Orders of a business day with their lines, their VAT as the till computed it, and the payments nested in "
-            "them. A day is replaced whole."
-        ),
-        group_name=GROUP,
-        kinds={"python", "parquet"},
-        owners=["team:accounting"],
-        tags={"shop": shop.shop.id},
-        metadata={"dagster/column_schema": table_schema(ORDERS, ORDER_LINES, ORDER_VAT)},
-        check_specs=[_contract(key)],
+    @_daily_asset(
+        shop,
+        key,
+        "Orders of a business day with their lines, their VAT as the till computed it, and the payments nested in "
+        "them. A day is replaced whole.",
+        (ORDERS, ORDER_LINES, ORDER_VAT),
     )
     def sales(
         context: dg.AssetExecutionContext,
@@ -93,15 +86,7 @@ def _sales(shop: ShopFile) -> dg.AssetsDefinition:
 
             def one_month(days: list[date]) -> list[Day]:
                 got = list(_expected(days, source.sales(days[0], days[-1])))
-                frames = {
-                    "orders": [day.orders for day in got],
-                    "order_lines": [day.order_lines for day in got],
-                    "order_vat": [day.order_vat for day in got],
-                    ORDER_PAYMENTS: [day.payments for day in got],
-                }
-                month = _one_after_the_other(frames, SALES)
-                _hold_days(days, "orders", frames["orders"])
-                _write(lake, days, frames, month)
+                _keep(lake, got, SALES)
                 _write_control(lake, got)
                 return [
                     Day(
@@ -124,21 +109,13 @@ def _sales(shop: ShopFile) -> dg.AssetsDefinition:
 def _payments(shop: ShopFile) -> dg.AssetsDefinition:
     key = pos_key(shop, "payments")
 
-    @dg.asset(
-        key=key,
+    @_daily_asset(
+        shop,
+        key,
+        f"Payments made on a business day, whatever day their order is of (within {LOOK_BACK} days): the till tells "
+        "payments with their order, the books need them on the day the money moved.",
+        (PAYMENTS,),
         deps=[pos_key(shop, "sales")],
-        partitions_def=business_days(shop),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        description=(
-            f"Payments made on a business day, whatever day their order is of (within {LOOK_BACK} days): the till "
-            "tells payments with their order, the books need them on the day the money moved."
-        ),
-        group_name=GROUP,
-        kinds={"python", "parquet"},
-        owners=["team:accounting"],
-        tags={"shop": shop.shop.id},
-        metadata={"dagster/column_schema": table_schema(PAYMENTS)},
-        check_specs=[_contract(key)],
     )
     def payments(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], progress: dg.ResourceParam[Progress]
@@ -168,20 +145,12 @@ def _payments(shop: ShopFile) -> dg.AssetsDefinition:
 def _closings(shop: ShopFile) -> dg.AssetsDefinition:
     key = pos_key(shop, "closings")
 
-    @dg.asset(
-        key=key,
-        partitions_def=business_days(shop),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        description=(
-            "Closings (Z) of a business day with expected and counted amounts per method, and cash movements. A till "
-            "that cannot tell them has empty days here, and no closing entry is made."
-        ),
-        group_name=GROUP,
-        kinds={"python", "parquet"},
-        owners=["team:accounting"],
-        tags={"shop": shop.shop.id},
-        metadata={"dagster/column_schema": table_schema(CLOSINGS, CLOSING_COUNTS, CASH_MOVEMENTS)},
-        check_specs=[_contract(key)],
+    @_daily_asset(
+        shop,
+        key,
+        "Closings (Z) of a business day with expected and counted amounts per method, and cash movements. A till that "
+        "cannot tell them has empty days here, and no closing entry is made.",
+        (CLOSINGS, CLOSING_COUNTS, CASH_MOVEMENTS),
     )
     def closings(
         context: dg.AssetExecutionContext,
@@ -195,27 +164,22 @@ def _closings(shop: ShopFile) -> dg.AssetsDefinition:
                 context.log.warning("%s tells no closings: no closing entry and no till difference is made", told.name)
 
             def one_month(days: list[date]) -> list[Day]:
-                frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TILL_CLOSED}
                 if told.closings or told.cash_movements:
-                    for day in _expected(days, source.closings(days[0], days[-1])):
-                        for name, rows in frames.items():
-                            rows.append(getattr(day, name))
+                    got = list(_expected(days, source.closings(days[0], days[-1])))
                 else:
-                    frames = {name: [empty(schema)] * len(days) for name, schema in TILL_CLOSED.items()}
-                month = _one_after_the_other(frames, TILL_CLOSED)
-                _hold_days(days, "closings", frames["closings"])
-                _write(lake, days, frames, month)
+                    got = [DayOfClosings(day) for day in days]
+                _keep(lake, got, TILL_CLOSED)
                 return [
                     Day(
-                        day,
-                        len(frames["closings"][at]),
+                        day.day,
+                        len(day.closings),
                         {
-                            "closings": len(frames["closings"][at]),
-                            "cash_movements": len(frames["cash_movements"][at]),
-                            "closed_total_cents": int(frames["closings"][at]["total_cents"].sum()),
+                            "closings": len(day.closings),
+                            "cash_movements": len(day.cash_movements),
+                            "closed_total_cents": int(day.closings["total_cents"].sum()),
                         },
                     )
-                    for at, day in enumerate(days)
+                    for day in got
                 ]
 
             yield from run_by_month(context, key, one_month, progress=progress)
@@ -223,12 +187,34 @@ def _closings(shop: ShopFile) -> dg.AssetsDefinition:
     return closings
 
 
-def _contract(key: dg.AssetKey) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        CONTRACT,
-        asset=key,
-        blocking=True,
-        description="Columns, types, units and keys are those of kash_pipeline/schemas/facts.py.",
+def _daily_asset(
+    shop: ShopFile,
+    key: dg.AssetKey,
+    description: str,
+    schemas: Sequence[pa.DataFrameSchema],
+    *,
+    deps: Sequence[dg.AssetKey] = (),
+) -> Callable[[Callable[..., StepEvents]], dg.AssetsDefinition]:
+    """What the three have in common: a partition a day, many of them in one run, held to their contract."""
+    return dg.asset(
+        key=key,
+        deps=deps,
+        partitions_def=business_days(shop),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=description,
+        group_name=GROUP,
+        kinds={"python", "parquet"},
+        owners=["team:accounting"],
+        tags={"shop": shop.shop.id},
+        metadata={"dagster/column_schema": table_schema(*schemas)},
+        check_specs=[
+            dg.AssetCheckSpec(
+                CONTRACT,
+                asset=key,
+                blocking=True,
+                description="Columns, types, units and keys are those of kash_pipeline/schemas/facts.py.",
+            )
+        ],
     )
 
 
@@ -262,32 +248,26 @@ def _expected(days: Sequence[date], given: Iterable[_DayT]) -> Iterator[_DayT]:
         )
 
 
-def _one_after_the_other(
-    frames: Mapping[str, Sequence[pd.DataFrame]], schemas: Mapping[str, pa.DataFrameSchema]
-) -> dict[str, pd.DataFrame]:
-    """The days of a month as one frame per table, held to its contract: thirty days at once cost what three would."""
-    month = {name: conform(pd.concat(days, ignore_index=True), schemas[name]) for name, days in frames.items()}
+def _keep(lake: Lake, got: Sequence[_DayT], schemas: Mapping[str, pa.DataFrameSchema]) -> None:
+    """The days of a month, held to their contract and written: thirty days at once cost what three would.
+
+    The first of `schemas` has the business day in its rows: one filed elsewhere would be doubled by the next read.
+    """
+    days = [day.day for day in got]
+    frames = {name: [getattr(day, _ATTRIBUTE.get(name, name)) for day in got] for name in schemas}
+    month = {name: conform(pd.concat(parts, ignore_index=True), schemas[name]) for name, parts in frames.items()}
     hold_to_contract({name: (frame, schemas[name]) for name, frame in month.items()})
-    return month
-
-
-def _hold_days(days: Sequence[date], name: str, frames: Sequence[pd.DataFrame]) -> None:
-    """Every row is of the day whose file it goes into: one filed elsewhere would be doubled by the next extraction."""
-    for day, frame in zip(days, frames, strict=True):
+    head = next(iter(schemas))
+    for day, frame in zip(days, frames[head], strict=True):
         strays = frame["business_day"] != pd.Timestamp(day)
         if strays.any():
             found = frame.loc[strays, "business_day"].iloc[0]
             raise ContractBroken(
-                f"{name} of {day} hold {int(strays.sum())} rows of another day, such as {found:%Y-%m-%d}",
-                cases=[(name, "business_day", f"is {day}", int(strays.sum()), f"{found:%Y-%m-%d}")],
+                f"{head} of {day} hold {int(strays.sum())} rows of another day, such as {found:%Y-%m-%d}",
+                cases=[(head, "business_day", f"is {day}", int(strays.sum()), f"{found:%Y-%m-%d}")],
             )
-
-
-def _write(
-    lake: Lake, days: Sequence[date], frames: Mapping[str, Sequence[pd.DataFrame]], month: Mapping[str, pd.DataFrame]
-) -> None:
-    for name, rows in frames.items():
-        lake.write_days(name, days, month[name], [len(frame) for frame in rows])
+    for name, parts in frames.items():
+        lake.write_days(name, days, month[name], [len(part) for part in parts])
 
 
 def _write_control(lake: Lake, days: Sequence[DayOfSales]) -> None:
