@@ -90,7 +90,7 @@ class PublishReport:
 
     posted     sent now                            verified  read back and found equal
     adopted    found there, equal, taken for ours  refused   PennyLane or a closed period said no
-    held       another entry has the piece number  blocked   an account, journal or customer is missing: stays ready
+    held       another entry has the piece number  blocked   account, journal, customer or evidence missing: stays ready
     waiting    no clear answer yet: looked for at the next run
     differing  in PennyLane otherwise than we sent it
     attached   posted with Z evidence; `unclosed` counts register-days that have no entry to attach it to
