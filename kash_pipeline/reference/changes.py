@@ -9,7 +9,7 @@ from datetime import date, datetime
 
 import sqlalchemy as sa
 
-from kash_pipeline.reference.history import Change, Content, Version, changes
+from kash_pipeline.reference.history import Change, Version, changes
 from kash_pipeline.reference.store import IDENTITY, Side, companies, versions
 from kash_pipeline.settings import ShopFile, bp_to_rate
 
@@ -114,9 +114,12 @@ def _words(kind: str, change: Change) -> str:
 def _record(kind: str, change: Change) -> str:
     if kind == "vat_rates":
         return f"{bp_to_rate(int(change.record_id))} %"
-    content: Content = change.after if change.what in ("new", "made again", "back") else change.before
-    label = content.get("name") or content.get("code") or content.get("number") or content.get("label")
-    label = label or content.get("external_reference")
+    # By the name it had: that is the one people know.
+    content = {**change.content, **change.before}
+    if kind in ("accounts", "journals"):
+        # What a person knows it by; PennyLane's id is seen nowhere in its application.
+        return f"{content.get('number') or content.get('code')} « {content.get('label')} »"
+    label = content.get("name") or content.get("start") or content.get("external_reference")
     return f"{change.record_id}" + (f" « {label} »" if label else "")
 
 

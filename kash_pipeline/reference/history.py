@@ -10,6 +10,7 @@ the first listing of a table tells held before (`ALWAYS`).
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import partial
 from typing import Literal
 
 ALWAYS = date(1, 1, 1)
@@ -128,6 +129,7 @@ What = Literal["new", "changed", "gone", "back", "made again"]
 class Change:
     """What became of a record on `day`; `before` and `after` hold the fields that differ, all for new and gone.
 
+    `content`: all fields as they are, of one that is gone as they were: its name may be none of what differs.
     `noticed_at`: when it was noticed that `before` no longer held.
     """
 
@@ -137,6 +139,7 @@ class Change:
     before: Content
     after: Content
     other_id: str | None = None
+    content: Content = field(default_factory=dict, compare=False)
     noticed_at: datetime | None = field(default=None, compare=False)
 
 
@@ -157,28 +160,22 @@ def changes(
         for place, version in enumerate(own):
             before = own[place - 1] if place else None
             if version.valid_from >= since and version.valid_from != ALWAYS:
+                change = partial(Change, version.valid_from, record_id, content=version.content)
                 if before is None:
-                    found.append(Change(version.valid_from, record_id, "new", {}, version.content))
+                    found.append(change("new", {}, version.content))
                 else:
                     was, now = differing(before.content, version.content)
                     gap = before.valid_to is not None and before.valid_to < version.valid_from
-                    if gap:
-                        found.append(
-                            Change(version.valid_from, record_id, "back", was, now, noticed_at=before.noticed_at)
-                        )
-                    elif now or was:
-                        found.append(
-                            Change(version.valid_from, record_id, "changed", was, now, noticed_at=before.noticed_at)
-                        )
+                    if gap or now or was:
+                        found.append(change("back" if gap else "changed", was, now, noticed_at=before.noticed_at))
             following = own[place + 1] if place + 1 < len(own) else None
             if (
                 version.valid_to is not None
                 and version.valid_to >= since
                 and (following is None or following.valid_from > version.valid_to)
             ):
-                found.append(
-                    Change(version.valid_to, record_id, "gone", version.content, {}, noticed_at=version.noticed_at)
-                )
+                gone = partial(Change, version.valid_to, record_id, content=version.content)
+                found.append(gone("gone", version.content, {}, noticed_at=version.noticed_at))
     return sorted(_made_again(found, identity), key=lambda change: (change.day, change.record_id, change.what))
 
 

@@ -153,3 +153,27 @@ def test_a_new_method_in_mid_month_waits_alone_is_mended_and_released_and_all_is
     code, said = desk.run("release", "--publish")
     assert (code, "nothing waits" in said) == (0, True)
     assert desk.pieces() == after
+
+
+def test_a_proposal_put_into_the_shop_file_is_right_until_an_account_is_disabled(desk: Desk) -> None:
+    """A shop file with nothing but a first day: propose, check, and what diff says after the accountant's hand."""
+    write_folder(make_facts(FIRST, FIRST), desk.folder / "facts")
+    head, _, _ = desk.shop_file.read_text().partition("[[chart]]")
+    desk.shop_file.write_text(head + '[[chart]]\nfrom = "2026-01-01"\n')
+    days = ["--from", "2026-01-01", "--to", "2026-06-30"]
+    code, said = desk.run("mapping", "check", *days)
+    assert code == 2
+    assert "has no journal" in said
+    code, proposed = desk.run("mapping", "propose")
+    assert code == 0
+    desk.shop_file.write_text(head + proposed)
+    code, said = desk.run("mapping", "check", *days)
+    assert (code, "the mapping is complete" in said) == (0, True), said
+
+    desk.sandbox.admin.enable_account("41106001", False)
+    code, said = desk.run("mapping", "check", "--fresh", *days)
+    assert code == 2
+    assert "41106001 « Carte bancaire »" in " ".join(said.split())
+    code, said = desk.run("mapping", "diff")
+    assert code == 0
+    assert "account 41106001 « Carte bancaire »: enabled True → False" in " ".join(said.split())

@@ -111,3 +111,38 @@ def test_days_skipped_leave_behind_what_days_built_leave(world: World) -> None:
         )
         both = pd.concat([getattr(second, name), getattr(fifth, name)], ignore_index=True)
         pd.testing.assert_frame_equal(both.astype("str"), rows[chosen].reset_index(drop=True).astype("str"), obj=name)
+
+
+def test_an_old_year_is_rebuilt_with_the_names_and_chapters_it_had(world: World) -> None:
+    """A rate renamed, then moved to another account; a method renamed; a register given another journal."""
+    world.shop = world.shop.model_copy(
+        update={"shop": world.shop.shop.model_copy(update={"accounting_chapters": True}), "journals": {}}
+    )
+
+    def till(vat: str, method: str, journal: str) -> Facts:
+        return with_records(
+            make_facts(FIRST, LAST),
+            vat_rates=[
+                {"vat_rate_bp": 550, "name": vat, "chapter": vat},
+                {"vat_rate_bp": 1000, "name": "10 %", "chapter": "11100"},
+                {"vat_rate_bp": 2000, "name": "20 %", "chapter": "11200"},
+            ],
+            payment_methods=[
+                {"method_id": "cash", "name": method, "kind": "cash", "chapter": "530000"},
+                {"method_id": "card", "name": "CB", "kind": "card", "chapter": "511500"},
+            ],
+            registers=[
+                {"register_id": "K1", "name": "Caisse 1", "chapter": journal},
+                {"register_id": "K2", "name": "Caisse 2", "chapter": "K2"},
+            ],
+        )
+
+    world.keep(make_facts(FIRST, LAST), FIRST, LAST)
+    world.list_reference(till("11055", "Espèces", "K1"), FIRST)
+    before = world.enter(DAYS)
+    assert accounts(before.entry_lines) >= {"445711055", "445711100", "530000"}
+    world.list_reference(till("11055", "Liquide", "K1"), LATER)
+    world.list_reference(till("77", "Liquide", "KX"), date(2025, 9, 1))
+    after = world.enter(DAYS)
+    for name in BUILT:
+        pd.testing.assert_frame_equal(getattr(after, name), getattr(before, name), obj=name)

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kash_pipeline.reference.history import ALWAYS, Content, Version, as_of, change_days, changes, noticed
+from kash_pipeline.reference.history import ALWAYS, Content, Version, as_of, change_days, changes, mended, noticed
 
 D1, D2, D3, D4 = (date(2026, 3, day) for day in (1, 10, 20, 30))
 CB: Content = {"name": "CB", "kind": "card"}
@@ -93,3 +93,51 @@ def test_days_of_the_past_stay_as_they_were_while_later_listings_come(seen: list
         later = as_of(history(*dated), day)
         for record_id, content in listing.items():
             assert later[record_id] == content
+
+
+def told(dated: list[tuple[date, dict[str, Content]]], day: date) -> dict[str, Content]:
+    """What listings of different days say of a day, by reading them: the last one until then; a record that it lacks
+    is as last seen if it comes back, and as first seen if nobody had looked yet."""
+    found = {}
+    for record in {record for _, listing in dated for record in listing}:
+        before = [listing.get(record) for at, listing in dated if at <= day]
+        after = [listing[record] for at, listing in dated if at > day and record in listing]
+        seen = [content for content in before if content is not None]
+        if before and before[-1] is not None:
+            found[record] = before[-1]
+        elif after:
+            found[record] = seen[-1] if seen else after[0]
+    return found
+
+
+@given(listings, st.lists(st.integers(1, 3), min_size=6, max_size=6), st.integers(-2, 20))
+def test_whatever_was_listed_each_day_is_as_the_listings_tell_it(
+    seen: list[dict[str, Content]], steps: list[int], offset: int
+) -> None:
+    days = [D1 + timedelta(days=sum(steps[:place])) for place in range(len(seen))]
+    dated = list(zip(days, seen, strict=True))
+    found = history(*dated)
+    day = D1 + timedelta(days=offset)
+    assert as_of(found, day) == told(dated, day)
+    if day not in change_days(found, D1 - timedelta(days=9), D1 + timedelta(days=30)):
+        assert as_of(found, day) == as_of(found, day - timedelta(days=1))
+
+
+@given(listings, st.integers(0, 6))
+def test_a_mended_field_is_the_first_later_one_of_use_and_no_other_field_moves(
+    seen: list[dict[str, Content]], place: int
+) -> None:
+    dated = [(D1 + timedelta(days=number), listing) for number, listing in enumerate(seen)]
+    found = history(*dated)
+    day = D1 + timedelta(days=place)
+
+    def is_usable(field: str, value: object) -> bool:
+        return field != "name" or value != "X"
+
+    plain = as_of(found, day)
+    for record, content in mended(found, day, is_usable).items():
+        assert content["kind"] == plain[record]["kind"]
+        later = [listing[record]["name"] for at, listing in dated if at > day and record in listing]
+        useful = [name for name in later if name != "X"]
+        expected = plain[record]["name"] if plain[record]["name"] != "X" or not useful else useful[0]
+        assert content["name"] == expected
