@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kash_pipeline.cli.pennylane import pennylane as command
-from kash_pipeline.cli.run import run
 from kash_pipeline.pennylane import consent
 from kash_pipeline.pennylane.history import history_of
 from kash_pipeline.pos.files import write_folder
@@ -29,7 +28,7 @@ from kash_pipeline_tests.unit.pennylane.world import World, days_from, make_book
 
 __all__ = ["make_pennylane", "pennylane"]  # fixtures
 TODAY = datetime.now(ZoneInfo("Europe/Paris")).date()
-DAY = TODAY - timedelta(days=1)
+FIRST, LAST = TODAY - timedelta(days=2), TODAY - timedelta(days=1)
 YEAR = FiscalYear(date(2026, 1, 1), date(2026, 12, 31), "open")
 
 TOML = """
@@ -81,7 +80,7 @@ def test_the_history_is_that_of_the_open_year_from_the_first_chart_on(pennylane:
 def shop(
     make_pennylane: Callable[..., World], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[World, Path]:
-    """A shop file whose chart began yesterday, its facts, and a PennyLane that nobody is connected to yet."""
+    """A shop file whose chart began two days ago, its facts, and a PennyLane that nobody is connected to yet."""
     # Today is in the middle of its year, whenever this runs.
     year = FiscalYear(TODAY - timedelta(days=60), TODAY + timedelta(days=300), "open")
     here = make_pennylane(sandbox={"fiscal_years": [year]}, auth="oauth")
@@ -95,8 +94,8 @@ def shop(
     }.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "shop.toml"
-    path.write_text(TOML.format(url=here.url, first=DAY))
-    write_folder(make_facts(DAY, DAY), tmp_path / "facts")
+    path.write_text(TOML.format(url=here.url, first=FIRST))
+    write_folder(make_facts(FIRST, LAST), tmp_path / "facts")
     return here, path
 
 
@@ -104,33 +103,32 @@ def call(of: object, *words: str) -> Result:
     return CliRunner().invoke(of, list(words), catch_exceptions=False)  # type: ignore[arg-type]
 
 
-def test_login_offers_the_history_sends_it_and_later_runs_say_what_they_corrected(shop: tuple[World, Path]) -> None:
+def test_login_offers_the_history_sends_it_and_says_what_it_corrected(shop: tuple[World, Path]) -> None:
     here, path = shop
-    said = call(command, "login", "--sandbox", "--shop", str(path))
-    assert said.exit_code == 0
-    assert f"1 days from {DAY} to {DAY} are not sent yet" in said.output
-    assert f"kash-pipeline run --shop {path} --from {DAY} --to {DAY}" in said.output
-    assert "runs by itself" in said.output
+    said = call(command, "login", "--sandbox", "--shop", str(path)).output
+    assert f"2 days from {FIRST} to {LAST} are not sent yet" in said
+    assert f"kash-pipeline run --shop {path} --from {FIRST} --to {LAST}" in said
+    assert "runs by itself" in said
     assert here.sandbox.admin.entries() == []
 
+    # The last day was sent before with other facts, and a person has since changed one of its entries.
+    here.book([LAST], make_books([LAST]))
+    here.publish()
+    before = here.sandbox.admin.entries()
+    here.sandbox.admin.edit_line(before[0].lines[0].id, label="corrigé par le cabinet")
     sent = call(command, "login", "--sandbox", "--history", "--shop", str(path))
-    assert sent.exit_code == 0, sent.output
-    assert "publish: pennylane/published_entries" in sent.output  # progress
-    posted = len(here.sandbox.admin.entries())
-    assert f"{posted} entries posted and read back" in sent.output
-    assert "has been sent" in call(command, "login", "--sandbox", "--shop", str(path)).output
-
-    # Facts changed after sending, and a person changed one of the entries too: that one waits, the others do not.
-    write_folder(make_facts(DAY, DAY, orders_per_day=6), path.parent / "facts")
-    sale = next(entry for entry in here.sandbox.admin.entries() if entry.piece_number.endswith("-V"))
-    here.sandbox.admin.edit_line(sale.lines[0].id, label="corrigé par le cabinet")
-    again = call(run, "--shop", str(path), "--from", str(DAY), "--to", str(DAY))
-    words = " ".join(again.output.split())
-    reversals = sum(entry.piece_number.endswith("-R1") for entry in here.sandbox.admin.entries())
-    assert reversals == posted - 1
-    assert f"{reversals} entries sent before were corrected" in words
+    words = " ".join(sent.output.split())
+    assert f"1 days from {FIRST} to {LAST} are not sent yet" in words
+    assert "publish: pennylane/published_entries: 2 of 2" in words  # progress
+    pieces = {entry.piece_number: entry for entry in here.sandbox.admin.entries()}
+    assert any(entry.date == FIRST for entry in pieces.values())
+    assert f"{len(pieces) - len(before)} entries posted and read back" in words
+    assert {piece for piece in pieces if piece.endswith("-R1")} == {f"{old.piece_number}-R1" for old in before[1:]}
+    assert f"{len(before) - 1} entries sent before were corrected" in words
+    # What the person touched waits, and the exit code says that something does.
     assert "1 entries sent before are otherwise than the books now say, and wait for a person" in words
-    assert again.exit_code == 2
+    assert sent.exit_code == 2
+    assert "has been sent" in call(command, "login", "--sandbox", "--shop", str(path)).output
 
 
 def test_a_terminal_is_asked_and_no_is_the_default(shop: tuple[World, Path]) -> None:
@@ -146,7 +144,7 @@ def test_a_terminal_is_asked_and_no_is_the_default(shop: tuple[World, Path]) -> 
     said, _ = asked.communicate(timeout=60)
     os.close(ours)
     os.close(theirs)
-    assert f"Send history from {DAY}? [y/N]" in said
+    assert f"Send history from {FIRST}? [y/N]" in said
     assert asked.returncode == 0
     assert here.sandbox.admin.entries() == []
 
@@ -161,5 +159,5 @@ def test_the_callback_page_says_what_comes_next(shop: tuple[World, Path]) -> Non
         with serving(callback.app) as page:
             query = approve(attempt.url).partition("?")[2]
             shown = httpx.get(f"{page}/pennylane/callback?{query}").text
-    assert "1 days from" in shown
+    assert "2 days from" in shown
     assert "The terminal where you logged in offers it" in shown
