@@ -7,11 +7,12 @@ import signal
 import sys
 import threading
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import click
 
+from kash_pipeline.pos.kash_api.dialects import DIALECTS
 from kash_pipeline.sandbox import datasets, kash, local, pennylane
 from kash_pipeline.sandbox.errors import SandboxError
 from kash_pipeline.sandbox.pennylane import FiscalYear
@@ -54,9 +55,32 @@ def _stop_at_end_of_input(stop: threading.Event) -> None:
 @click.option(
     "--rate-limit/--no-rate-limit", default=True, show_default=True, help="25 requests per 5 s, as PennyLane."
 )
+@click.option(
+    "--dialect",
+    type=click.Choice(sorted(DIALECTS)),
+    default="english",
+    show_default=True,
+    help="How Kash.click writes its answers.",
+)
+@click.option(
+    "--time-rule",
+    type=click.Choice(["utc", "local"]),
+    default="utc",
+    show_default=True,
+    help="Kash.click's times: with their offset, or on the shop's clock.",
+)
+@click.option("--headers-only", is_flag=True, help="Kash.click's list of orders has no lines: getOrder.php has them.")
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input closes (for parent processes).")
-def sandbox(data: str, rate_limit: bool, until_stdin_closes: bool) -> None:
-    """Serve the sandbox Kash.click and PennyLane on the addresses of the data set's shop file."""
+def sandbox(
+    data: str,
+    rate_limit: bool,
+    dialect: str,
+    time_rule: Literal["utc", "local"],
+    headers_only: bool,
+    until_stdin_closes: bool,
+) -> None:
+    """Serve the sandbox Kash.click and PennyLane on the addresses of the data set's shop file (shops/sandbox.toml below
+    the working directory, else the one shipped)."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -71,7 +95,14 @@ def sandbox(data: str, rate_limit: bool, until_stdin_closes: bool) -> None:
     engine = database.open_engine(server.database_url(env))
     kash_host, kash_port = _address(shop.source.url, "[source] url")
     books_host, books_port = _address(shop.pennylane.url, "[pennylane] url")
-    till = kash.create_app(dataset, shop_id=known.shop_id, key=known.api_key)
+    till = kash.create_app(
+        dataset,
+        shop_id=known.shop_id,
+        key=known.api_key,
+        dialect=dialect,
+        time_rule=time_rule,
+        headers_only=headers_only,
+    )
     options: dict[str, Any] = {} if rate_limit else {"limiter": None}
     books = pennylane.create_app(
         engine,
