@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from kash_pipeline.definitions import build_definitions
-from kash_pipeline.defs.jobs import PLAN, PUBLISH, WATCH, range_tags
+from kash_pipeline.defs.jobs import PLAN, PUBLISH, WATCH, published_key, range_tags
 from kash_pipeline.defs.watching import KEEP_ALIVE, watch_schedules
 from kash_pipeline.pennylane import connect
 from kash_pipeline.pennylane.pacing import NoPacing
@@ -83,6 +83,23 @@ def test_the_plan_in_the_ui_is_the_commands_table_and_writes_nothing(make_place:
     assert typed not in str(shown)
     assert shown["next step"] == "nothing to post"
     assert posts(here) == written
+
+    # Facts changed since: the plan and the run that does it say the same, the entry a person touched apart.
+    here.run(MemoryTill(make_facts(FIRST, LAST, orders_per_day=6)), FIRST, LAST, stages=("facts", "entries"))
+    shown = planned(here)
+    assert shown["left to a person"].startswith("1 entries, ")
+    count = int(shown["corrected"].split()[0])
+    published = execute(here, PUBLISH)
+    events = [
+        event.materialization.metadata
+        for event in published.get_asset_materialization_events()
+        if event.asset_key == published_key(here.shop)
+    ]
+    assert sum(int(str(metadata["corrected_now"].value)) for metadata in events) == count > 0
+    assert sum(int(str(metadata["to_correct"].value)) for metadata in events) == 1
+    table = str(events[0]["corrections"].value).splitlines()[2:]
+    assert len(table) == count
+    assert all(f"{row.split(' | ')[2]}-R1" in row for row in table)
 
     for days, said in (({"first": "March"}, "YYYY-MM-DD"), ({"first": "2025-03-02", "last": "2025-03-01"}, "order")):
         failed = execute(here, PLAN, {"ops": {"bakery__pennylane__publication_plan": {"config": days}}})
