@@ -113,7 +113,15 @@ class CompanyToken:
         return f"CompanyToken({self._section.token_env})"
 
     def access_token(self) -> str:
-        return secret(self._section.token_env, used_for="the PennyLane company API token")
+        """Raises SettingsError when the variable is not set or what it holds cannot be sent in a header."""
+        token = secret(self._section.token_env, used_for="the PennyLane company API token")
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise SettingsError(
+                f"environment variable {self._section.token_env} holds no token: characters other than letters,"
+                " digits and signs are in it",
+                next_step="copy the token again, without quotes or line breaks",
+            )
+        return token
 
     def replace(self, rejected: str) -> str:
         current = self.access_token()

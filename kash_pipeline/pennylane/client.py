@@ -31,7 +31,7 @@ from kash_pipeline.pennylane.errors import (
     error_of,
     error_of_transport,
 )
-from kash_pipeline.pennylane.pacing import Pacing
+from kash_pipeline.pennylane.pacing import LONGEST_WAIT, Pacing
 
 API = "/api/external/v2"
 LINES_PER_ENTRY = 1000
@@ -41,7 +41,6 @@ LABEL_LENGTH = 255  # the limits of entry and line labels are undocumented; 255 
 KEEPALIVE_EXPIRY = 2.0
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 ADDRESS = ("address", "postal_code", "city", "country_alpha2")
-_LONGEST_WAIT = 60.0
 T = TypeVar("T")
 
 
@@ -605,7 +604,7 @@ class PennylaneClient:
 def _wait(error: PennylaneError, attempt: int) -> float:
     """Seconds before the next attempt: what the server asks for, else doubling from half a second, with jitter."""
     if isinstance(error, RateLimited) and error.retry_after is not None:
-        return min(error.retry_after, _LONGEST_WAIT)
+        return min(error.retry_after, LONGEST_WAIT)
     return float(min(0.5 * 2 ** (attempt - 1), 20.0) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
 
 
@@ -660,9 +659,12 @@ def _get(item: dict[str, Any], name: str, kind: type[T]) -> T:
 def _amount(item: dict[str, Any], name: str) -> Decimal:
     text = _get(item, name, str)
     try:
-        return Decimal(text)
+        amount = Decimal(text)
     except InvalidOperation:
-        raise AnswerChanged(f"PennyLane: field {name!r} is no amount: {text[:40]!r}") from None
+        amount = Decimal("nan")
+    if not amount.is_finite():
+        raise AnswerChanged(f"PennyLane: field {name!r} is no amount: {text[:40]!r}")
+    return amount
 
 
 def _date(item: dict[str, Any], name: str) -> date:

@@ -53,15 +53,10 @@ def ours(content: Content, names: Sequence[str]) -> Counter[LineContent]:
 
 
 def theirs(lines: Iterable[EntryLine], names: Names) -> Counter[LineContent]:
-    """What PennyLane holds, as a multiset."""
+    """What PennyLane holds, as a multiset. A line with both sides filled is what is left of them."""
+    nets = [(line, line.debit - line.credit) for line in lines]
     return Counter(
-        (
-            names.of_remote(line),
-            "D" if line.debit else "C",
-            (line.debit or line.credit).normalize(),
-            line.label,
-        )
-        for line in lines
+        (names.of_remote(line), "D" if net > 0 else "C", abs(net).normalize(), line.label) for line, net in nets
     )
 
 

@@ -25,6 +25,8 @@ LIMIT = 25
 HOLD_SECONDS = 5.02
 # A process that dies holding a slot gives it back after this: longer than any request may last (client.py: 30 s).
 LEASE_SECONDS = 45.0
+# A `retry-after` beyond this is not waited out in silence: the next request is refused and somebody is told.
+LONGEST_WAIT = 60.0
 _LONGEST_NAP = 0.25
 _log = logging.getLogger(__name__)
 
@@ -53,7 +55,8 @@ class _Ticket:
 
     def answered(self, headers: Mapping[str, str]) -> None:
         self.remaining = _remaining(headers)
-        self.retry_after = seconds(headers.get("retry-after"))
+        asked = seconds(headers.get("retry-after"))
+        self.retry_after = None if asked is None else min(asked, LONGEST_WAIT)
 
 
 class Slots:

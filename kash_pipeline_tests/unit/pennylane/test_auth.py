@@ -16,7 +16,14 @@ from click.testing import CliRunner
 from kash_pipeline.cli.pennylane import pennylane as command
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.pennylane import consent, disconnect
-from kash_pipeline.pennylane.auth import OAuthConnection, OAuthServer, missing_scopes, scopes_for, section_of
+from kash_pipeline.pennylane.auth import (
+    CompanyToken,
+    OAuthConnection,
+    OAuthServer,
+    missing_scopes,
+    scopes_for,
+    section_of,
+)
 from kash_pipeline.pennylane.errors import (
     AnswerChanged,
     ConnectAgain,
@@ -394,8 +401,8 @@ def test_disconnecting_revokes_at_pennylane_and_forgets_here(here: World) -> Non
 def test_with_another_key_nobody_consents_in_vain_and_a_logout_makes_room(here: World) -> None:
     connect_sandbox(here.shop, here.engine, here.env)
     (here.env.home / "secret.key").unlink()
-    with pytest.raises(SecretKeyError, match="another key"):
-        connect_sandbox(here.shop, here.engine, here.env)
+    with pytest.raises(SecretKeyError, match="another key"), consent(here.shop, here.engine, here.env):
+        pytest.fail("a person would consent now, for nothing")
     with pytest.raises(SecretKeyError, match="forgotten here") as caught:
         disconnect(here.shop, here.engine, here.env)
     assert "login" in caught.value.next_step
@@ -465,6 +472,14 @@ def test_no_secret_is_in_logs_errors_reprs_or_the_database(
     assert len(secrets) == 6
     assert [secret for secret in secrets if secret in everything] == []
     assert (here.env.home / "secret.key").stat().st_mode & 0o077 == 0
+
+
+def test_what_cannot_be_a_token_is_named_by_its_variable_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpx would raise a UnicodeEncodeError that carries the whole header, the token in it."""
+    monkeypatch.setenv("PENNYLANE_TOKEN", "a-token-pasted-with-a-“quote”")
+    with pytest.raises(SettingsError, match="PENNYLANE_TOKEN") as caught:
+        CompanyToken(section_of(shop_file("https://app.pennylane.com", auth="token"))).access_token()
+    assert "pasted" not in str(caught.value)
 
 
 def test_a_replaced_company_token_is_taken_up(

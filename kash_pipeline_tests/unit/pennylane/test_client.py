@@ -326,6 +326,15 @@ def test_amounts_are_sent_as_strings_and_read_as_decimals() -> None:
     assert [euros(cents) for cents in (0, 5, 123456, -7)] == ["0.00", "0.05", "1234.56", "-0.07"]
 
 
+@pytest.mark.parametrize("amount", ["", "1,50", "NaN", "Infinity", 1.5, None])
+def test_what_is_no_amount_is_never_taken_for_one(amount: object) -> None:
+    answer = entry()
+    answer["ledger_entry_lines"][0]["debit"] = amount  # type: ignore[index]
+    with pytest.raises(errors.AnswerChanged, match="'debit'") as caught:
+        Server(httpx.Response(201, json=answer)).client().create_ledger_entry(NEW)
+    assert caught.value.doubtful
+
+
 def test_labels_are_cut_at_the_shortest_documented_limit() -> None:
     long = NewEntry(3, date(2026, 3, 1), "B-1", "x" * 999, (NewLine(7, 1, 0, "y" * 999), NewLine(7, 0, 1, "")))
     body = long.body()

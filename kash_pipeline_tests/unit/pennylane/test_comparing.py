@@ -64,11 +64,21 @@ def test_line_ids_come_in_the_order_of_our_lines_and_a_line_not_ours_last() -> N
         [*THEIRS, THEIRS[1]],
         [*THEIRS[:3], replace(THEIRS[3], credit=Decimal("50.01"))],
         [*THEIRS[:3], replace(THEIRS[3], credit=Decimal(0), debit=Decimal(50))],
+        [*THEIRS[:3], replace(THEIRS[3], debit=Decimal(50))],
         [*THEIRS[:3], replace(THEIRS[3], label="ventes")],
         [*THEIRS[:3], replace(THEIRS[3], account_id=13)],
         [THEIRS[0], THEIRS[1], replace(THEIRS[2], account_id=99, account="411000"), THEIRS[3]],
     ],
-    ids=["a line missing", "a line twice", "a cent", "the side", "the label", "the account", "the customer"],
+    ids=[
+        "a line missing",
+        "a line twice",
+        "a cent",
+        "the side",
+        "both sides",
+        "the label",
+        "the account",
+        "the customer",
+    ],
 )
 def test_anything_else_is_a_difference_that_shows_both(changed: list[EntryLine]) -> None:
     told = BOOKS.compared(OURS, changed)

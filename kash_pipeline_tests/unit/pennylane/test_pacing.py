@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from kash_pipeline.pennylane.pacing import HOLD_SECONDS, LIMIT, LocalPacing, Slots
+from kash_pipeline.pennylane.pacing import HOLD_SECONDS, LIMIT, LONGEST_WAIT, LocalPacing, Slots
 from kash_pipeline_tests.unit.pennylane.limiters import LIMITERS, Simulation
 
 TWO_MINUTES = 120.0
@@ -67,6 +67,15 @@ def test_a_429_holds_every_slot_for_retry_after() -> None:
     slots.give_back(number, 0.0, 0.1, retry_after=7.0)
     assert slots.take(1.5) == (None, pytest.approx(5.6))
     assert slots.take(7.2)[0] is not None
+
+
+def test_a_retry_after_of_hours_does_not_hang_a_run_in_silence() -> None:
+    now = [0.0]
+    pacing = LocalPacing(clock=lambda: now[0], sleep=lambda wait: now.__setitem__(0, now[0] + wait))
+    with pacing.slot() as slot:
+        slot.answered({"retry-after": "80000"})
+    with pacing.slot():
+        assert now[0] == pytest.approx(LONGEST_WAIT)
 
 
 def test_a_slot_is_free_again_5_02_seconds_after_the_answer_not_after_the_sending() -> None:
