@@ -50,16 +50,19 @@ def _loaded(shop_path: Path | None) -> tuple[ShopFile, Environment, str]:
 @kash.command("login")
 @_shop
 @click.option("--otp", "otp_email", metavar="EMAIL", help="Have a one-time password sent to this address.")
+@click.option("--account", metavar="ID", help="Which shop, with --otp, where the address has several.")
 @click.option("--password", "password_email", metavar="EMAIL", help="Log in with the account's password.")
-def log_in(shop_path: Path | None, otp_email: str | None, password_email: str | None) -> None:
+def log_in(shop_path: Path | None, otp_email: str | None, account: str | None, password_email: str | None) -> None:
     """Keep the shop's API key, encrypted. Without an option: the SHOPID and APIKEY that Kash.click shows under
     Configuration, Webservices."""
     shop, env, url = _loaded(shop_path)
     if otp_email and password_email:
         raise click.UsageError("--otp and --password are two ways: choose one")
+    if account and not otp_email:
+        raise click.UsageError("--account goes with --otp: a key and a password are of one shop")
     # Nothing secret is echoed; a key pasted into a command line would stay in the shell's history.
     if otp_email:
-        login.send_otp(url, otp_email)
+        login.send_otp(url, otp_email, account or login.only_account(url, otp_email))
         given = login.with_otp(url, otp_email, click.prompt(f"One-time password sent to {otp_email}", hide_input=True))
     elif password_email:
         given = login.with_password(url, password_email, click.prompt("Password", hide_input=True))
@@ -115,9 +118,10 @@ def _write(found: Findings, shop: ShopFile, url: str, folder: Path) -> None:
     lines += ["## Settings that fit", "", "```toml", "[source]", *_settings(found), "```", ""]
     lines += ["## Findings", "", *(f"- {note}" for note in found.notes), ""]
     lines += ["## Control totals", "", *(f"- {line}" for line in _totals(found)), ""]
-    lines += ["## Calls", "", "| call | ms | bytes | records | outcome | missing | unknown |", "| --- " * 7 + "|"]
+    lines += ["## Calls", "", "| call | for | ms | bytes | records | outcome | missing | unknown |", "| --- " * 8 + "|"]
     for answer in found.answers:
-        cells = (answer.call, answer.milliseconds, answer.size, "" if answer.records is None else answer.records)
+        records = "" if answer.records is None else answer.records
+        cells = (answer.call, answer.purpose, answer.milliseconds, answer.size, records)
         rest = (answer.outcome, ", ".join(answer.missing), ", ".join(answer.unknown))
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in (*cells, *rest)) + " |")
     (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -143,23 +147,24 @@ def _totals(found: Findings) -> list[str]:
 
 def _show(out: Console, found: Findings, folder: Path) -> None:
     table = Table(title=f"Calls for {found.day}")
-    for name in ("call", "ms", "bytes", "records", "outcome"):
+    for name in ("call", "for", "ms", "bytes", "records", "outcome"):
         table.add_column(name, overflow="fold", justify="right" if name in ("ms", "bytes", "records") else "left")
     for answer in found.answers:
         records = "" if answer.records is None else str(answer.records)
         drift = [f"missing: {', '.join(answer.missing)}"] if answer.missing else []
         drift += [f"unknown: {', '.join(answer.unknown)}"] if answer.unknown else []
         outcome = "; ".join([answer.outcome, *drift])
-        table.add_row(answer.call, str(answer.milliseconds), str(answer.size), records, outcome)
+        table.add_row(answer.call, answer.purpose, str(answer.milliseconds), str(answer.size), records, outcome)
     out.print(table)
     for note in [*found.notes, *_totals(found)]:
         out.print(f"- {note}", markup=False)
     if found.settings:
-        out.print("write in [source] of the shop file:")
+        out.print("write in [source] of the shop file, then probe again:", markup=False)
         for name, value in found.settings.items():
             out.print(f"    {name} = {value}", markup=False)
     elif found.trusted:
         out.print("the settings of the shop file fit")
+        out.print(f"next: kash-pipeline run --from {found.day} --to {found.day}", markup=False)
     out.print(f"report: {folder / 'report.md'}", markup=False)
 
 

@@ -41,10 +41,11 @@ _OF_PEOPLE = ("getClients.php", "getUsers.php")
 
 @dataclass
 class Answer:
-    """One call: how it went, how large the answer is, and which declared fields it has."""
+    """One call: what for, how it went, how large the answer is, and which declared fields it has."""
 
     call: str
     asked: str
+    purpose: str = ""
     outcome: str = "ok"
     milliseconds: int = 0
     size: int = 0
@@ -99,14 +100,12 @@ class _Probe:
                 lists[call] = self._ask(call, {"format": "json"})
         # A day on either side: whatever clock the server goes by, the day's orders are among these.
         wide = (self._start(self.day) - timedelta(days=1), self._start(next_day(self.day)) + timedelta(days=1))
-        orders = self._orders(*wide)
+        orders = self._orders(*wide, purpose="the day and its neighbours")
         dialect = self._which_dialect(lists, orders)
         if dialect is not None:
             self._diagnose_lists(lists, dialect)
             self._orders_in(orders, dialect)
-        std = self._ask(report.CALL, report.asked(self.day, "Std"))
-        for form in ("CSV", "PDF"):
-            self._ask(report.CALL, report.asked(self.day, form))
+        std, *_ = (self._ask(report.CALL, report.asked(self.day, form), purpose=form) for form in ("Std", "CSV", "PDF"))
         if dialect is not None and found.time_rule is not None:
             self._totals(lists, orders, std, dialect)
         self._settings()
@@ -117,9 +116,9 @@ class _Probe:
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
-    def _ask(self, call: str, parameters: Mapping[str, str], *, must: bool = False) -> Answer:
+    def _ask(self, call: str, parameters: Mapping[str, str], *, purpose: str = "", must: bool = False) -> Answer:
         asked = "&".join(f"{name}={value}" for name, value in parameters.items())
-        answer = Answer(call, asked)
+        answer = Answer(call, asked, purpose)
         begun = self.now()
         try:
             answer.body = self.client.document(call, parameters, day=self.day)
@@ -133,9 +132,9 @@ class _Probe:
         self.found.answers.append(answer)
         return answer
 
-    def _orders(self, first: datetime, last: datetime, **more: str) -> Answer:
+    def _orders(self, first: datetime, last: datetime, *, purpose: str, **more: str) -> Answer:
         bounds = {"from_date_ISO8601": iso(first), "to_date_ISO8601": iso(last)}
-        return self._ask("getOrders.php", {**bounds, "validatedOrders": "true", **more})
+        return self._ask("getOrders.php", {**bounds, "validatedOrders": "true", **more}, purpose=purpose)
 
     def _start(self, day: date) -> datetime:
         return day_start(day, self.shop.zone, self.shop.shop.day_starts_at)
@@ -203,7 +202,8 @@ class _Probe:
         read_on = [
             rule
             for rule, moment in (("utc", at), ("local", wall))
-            if middle["order_id"] in self._ids(self._orders(moment - margin, moment + margin), shape, dialect)
+            if middle["order_id"]
+            in self._ids(self._orders(moment - margin, moment + margin, purpose=f"bounds as {rule}"), shape, dialect)
         ]
         found.notes.append(f"answers carry times {'on the clock of the shop' if form.wall else 'with their offset'}")
         if read_on == [answers_on]:
@@ -214,10 +214,12 @@ class _Probe:
                 f"bounds are read as {' or '.join(read_on) or 'neither utc nor local'}, answers written as "
                 f"{answers_on}: time_rule has no such pair; report it"
             )
-        exact = self._ids(self._orders(*[at if answers_on == "utc" else wall] * 2), shape, dialect)
+        second = at if answers_on == "utc" else wall
+        exact = self._ids(self._orders(second, second, purpose="bounds to the second"), shape, dialect)
         included = "included" if middle["order_id"] in exact else "NOT included: the last second of a window is lost"
         found.notes.append(f"both bounds of a window are {included}")
-        quotes = self._ids(self._orders(at - margin, at + margin, validatedOrders="false"), shape, dialect)
+        not_validated = self._orders(at - margin, at + margin, purpose="quotes", validatedOrders="false")
+        quotes = self._ids(not_validated, shape, dialect)
         if middle["order_id"] in quotes:
             found.notes.append("validatedOrders=false returns validated orders too")
         if found.order_detail:
@@ -286,7 +288,8 @@ class _Probe:
             gap.first if gap.first == gap.last else f"{gap.first}..{gap.last}" for gap in control.gaps(of_day["number"])
         ]
         if lost:
-            found.notes.append(f"numbers missing in the sequence of the day: {', '.join(lost[:10])}")
+            holds = "; they hold the day" if self.shop.source.number_gaps == "hold" else ""
+            found.notes.append(f"numbers missing in the sequence of the day: {', '.join(lost[:10])}{holds}")
 
     def _settings(self) -> None:
         """The lines of [source] that should read otherwise."""

@@ -98,18 +98,33 @@ def create_app(
 
 @dataclass
 class Account:
-    """Who may log in: by one-time password (each works once; `mailbox` holds those sent) or by password."""
+    """Who may log in: by one-time password (each works once; `mailbox` holds those sent) or by password.
+
+    shops   titles by account id; with several of them a one-time password is sent for one that is named
+    """
 
     email: str = ""
     password: str = ""
     mailbox: list[str] = field(default_factory=list)
+    shops: dict[str, str] = field(default_factory=lambda: {"4711": "Boulangerie du Port"})
 
     def answer(self, script: str, form: dict[str, str], shop_id: str, key: str) -> Response | None:
         known = bool(self.email) and form.get("email", form.get("login")) == self.email
         granted = {"APIKEY": key, "SHOPID": shop_id}
+        if script == "listShops.php":
+            listed = self.shops if known else {}
+            return _json(
+                [
+                    # Spelled so by the documentation.
+                    {"accountID": number, "accountTitle": title, "getOPTForAccount": "getOTPForAccount.php"}
+                    for number, title in listed.items()
+                ]
+            )
         if script == "getOTPForAccount.php":
-            if not known:
+            if not known or form.get("accountID", next(iter(self.shops))) not in self.shops:
                 return _json({"success": False, "result": "Unknown account"})
+            if len(self.shops) > 1 and "accountID" not in form:
+                return _json({"success": False, "result": "Several accounts"})
             self.mailbox.append(f"{secrets.randbelow(10**6):06d}")
             return _json({"success": True, "result": "OTP sent", "consumeOTPlink": "getAuthTokenWithOTP.php"})
         if script == "getAuthTokenWithOTP.php":

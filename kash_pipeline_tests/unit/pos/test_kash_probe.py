@@ -79,8 +79,12 @@ def test_the_settings_named_make_the_account_readable(
         assert f"bounds are read the same way ({time_rule})" in report["notes"]
         assert "both bounds of a window are included" in report["notes"]
         lines = [f"{name} = {value}" for name, value in report["settings"].items()]
+        assert "write in [source] of the shop file" in result.output
         for line in lines:
             assert line in result.output
+        purposes = [answer["purpose"] for answer in report["answers"] if answer["call"] == "getOrders.php"]
+        assert len(set(purposes)) == len(purposes)  # five calls of one name are told apart
+        assert all(purpose in result.output for purpose in purposes)
         fitting = shop_file(bakery, till, tmp_path, *lines)
         again, report = probed(fitting, tmp_path / "again")
         assert again.exit_code == 0, again.output
@@ -225,6 +229,23 @@ def test_a_one_time_password_is_sent_asked_for_and_works_once(bakery: Dataset, t
             run("kash", "login", "--shop", shop, "--otp", EMAIL, input="424242\n", catch_exceptions=False)
         with pytest.raises(KashPipelineError, match="refuses: 'Unknown account'"):
             run("kash", "login", "--shop", shop, "--otp", "nobody@x.example", catch_exceptions=False)
+
+
+def test_an_address_with_several_shops_is_asked_which(bakery: Dataset, tmp_path: Path, home: Path) -> None:
+    """A one-time password of the wrong shop would log in there, and its sales go into these books."""
+    account = Account(email=EMAIL, shops={"12": "Boulangerie du Port", "15": "Café du Port"})
+    with kash_till(bakery, account=account) as till:
+        shop = shop_file(bakery, till, tmp_path)
+        with pytest.raises(
+            KashPipelineError, match=r"has 2 shops: 'Boulangerie du Port' \(12\), 'Café du Port' \(15\)"
+        ):
+            run("kash", "login", "--shop", shop, "--otp", EMAIL, catch_exceptions=False)
+        assert account.mailbox == []
+        account.mailbox.append("424242")
+        result = run("kash", "login", "--shop", shop, "--otp", EMAIL, "--account", "15", input="424242\n")
+        assert result.exit_code == 0, result.output
+        with pytest.raises(KashPipelineError, match="Unknown account"):
+            run("kash", "login", "--shop", shop, "--otp", EMAIL, "--account", "99", catch_exceptions=False)
 
 
 def test_a_wrong_key_is_not_kept(bakery: Dataset, plain: Till, tmp_path: Path, home: Path) -> None:
