@@ -11,10 +11,12 @@ from kash_pipeline.cli.plan import PlanOutdated, apply, plan
 from kash_pipeline.pennylane.planning import Plan, make_plan
 from kash_pipeline_tests.end_to_end.test_publish import duplicate, forget_sending
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
+from kash_pipeline_tests.unit.pennylane.test_customers import customers
 from kash_pipeline_tests.unit.pennylane.world import FIRST, SHOP_TOML, World, days_from, make_books
 
 __all__ = ["make_pennylane", "pennylane"]  # fixtures
 DAYS = days_from(FIRST, 2)
+LEA = customers({"customer_id": "7", "name": "Chez Léa"})
 
 
 def planned(here: World) -> Plan:
@@ -76,6 +78,21 @@ def test_an_entry_found_there_is_adopted_with_our_lines_and_held_with_others(pen
     report = pennylane.publish()
     assert (report.posted, report.adopted) == (1, 9)
     assert {problem.why for problem in report.held} == {of[1].why, of[3].why}
+
+
+def test_a_customer_whom_only_publishing_looks_for_leaves_the_adoption_open(pennylane: World) -> None:
+    """A plan creates and stores nothing, so it does not know the account of a customer never seen here."""
+    pennylane.book(DAYS[:1], make_books(DAYS[:1], registers=["K1"], customer="7"))
+    pennylane.publish(customers=LEA)
+    forget_sending(pennylane)
+    with pennylane.engine.begin() as connection:
+        connection.exec_driver_sql("delete from kash.pennylane_customers")
+    steps = {step.key: step for step in planned(pennylane).steps}
+    assert {step.action for step in steps.values()} == {"adopt"}
+    assert "if its lines are ours: customer 7" in steps["SHOP-K1-260301-V"].why
+    assert "customer" not in steps["SHOP-K1-260301-C"].why
+    report = pennylane.publish(customers=LEA)
+    assert (report.posted, report.adopted, report.problems) == (0, 3, [])
 
 
 def test_apply_sends_only_what_the_plan_named(pennylane: World) -> None:

@@ -265,6 +265,32 @@ def test_a_correction_is_sent_once_and_names_what_it_corrects(engine: sa.Engine,
     assert again.sent.amount_cents == 150
 
 
+def test_a_correction_moves_to_another_day_only_while_nobody_else_sends_it(
+    engine: sa.Engine, ledger: PublicationLedger
+) -> None:
+    build(engine, [MONDAY], entries(("A", MONDAY, 100)))
+    with pytest.raises(LedgerError, match="cannot become one of"):
+        ledger.move("A", TUESDAY, "an entry of its own keeps its day")
+    post(ledger, "A")
+    (changed,) = build(engine, [MONDAY], entries(("A", MONDAY, 150))).changed_after_sending
+    correct(engine, ledger, changed, 150)
+    assert ledger.begin("A-N1", company_id=COMPANY) is not None
+    ledger.move("A-N1", TUESDAY, "closed")
+    moved = ledger.row("A-N1")
+    assert moved is not None
+    assert (moved.state, moved.date, moved.business_day, moved.attempts) == ("ready", TUESDAY, MONDAY, 0)
+    intent = ledger.begin("A-N1", company_id=COMPANY)
+    assert intent is not None
+    assert (intent.content.date, intent.content.amount_cents) == (TUESDAY, 150)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("update kash.publication set owner = 'elsewhere:1:1' where key = 'A-N1'")
+    with pytest.raises(LedgerError):
+        ledger.move("A-N1", WEDNESDAY, "another publisher is sending it")
+    ledger.sent("A-N1", 920, [1, 2])
+    with pytest.raises(LedgerError):
+        ledger.move("A-N1", WEDNESDAY, "it is there")
+
+
 def test_an_entry_that_vanished_is_taken_back_and_may_come_again(engine: sa.Engine, ledger: PublicationLedger) -> None:
     build(engine, [MONDAY], entries(("A", MONDAY, 100)))
     post(ledger, "A")
