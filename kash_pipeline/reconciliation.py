@@ -13,6 +13,11 @@ SALE_KINDS = ("sale", "z")
 PAYMENT_KINDS = ("payment", "z")
 
 
+def tells_vat(order_lines: pd.DataFrame, order_vat: pd.DataFrame) -> bool:
+    """False for a till that sends sales without any VAT: it is computed, and there is nothing to compare it with."""
+    return len(order_lines) == 0 or len(order_vat) > 0 or bool(order_lines["vat_cents"].notna().any())
+
+
 def till_by_rate(orders: pd.DataFrame, order_lines: pd.DataFrame, order_vat: pd.DataFrame) -> pd.DataFrame:
     """Net, VAT and gross per VAT rate as the till sent them.
 
@@ -71,14 +76,20 @@ def ledger_by_rate(entries: pd.DataFrame, entry_lines: pd.DataFrame, ledger_line
     return _by_rate(mine[mine["vat_rate_bp"].notna()])
 
 
-def side_by_side(till: pd.DataFrame, entries: pd.DataFrame, ledger: pd.DataFrame | None, key: str) -> pd.DataFrame:
-    """One row per `key` with the columns of each reading prefixed till_, entries_, ledger_, and `agree`."""
-    readings = {"till": till, "entries": entries} | ({"ledger": ledger} if ledger is not None else {})
+def side_by_side(
+    till: pd.DataFrame | None, entries: pd.DataFrame, ledger: pd.DataFrame | None, key: str
+) -> pd.DataFrame:
+    """One row per `key` with the columns of each reading prefixed till_, entries_, ledger_, and `agree`.
+
+    None: there is no such reading, so nothing that could differ from it.
+    """
+    given = {"till": till, "entries": entries, "ledger": ledger}
+    readings = {name: frame for name, frame in given.items() if frame is not None}
     out: pd.DataFrame | None = None
     for name, frame in readings.items():
         part = frame.set_index(key).add_prefix(f"{name}_")
         out = part if out is None else out.join(part, how="outer")
-    assert out is not None  # noqa: S101 there are always two readings
+    assert out is not None  # noqa: S101 there are always the entries
     out = out.fillna(0).astype("int64")
     agree = pd.Series(True, index=out.index)
     for column in entries.columns.drop(key):

@@ -15,15 +15,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from kash_pipeline.cli.console import console
+from kash_pipeline.cli.held import print_steps
 from kash_pipeline.cli.progress import run_progress
-from kash_pipeline.reference.release import Outlook, by_reason, held_reasons, next_steps, outlook, runs_of
+from kash_pipeline.reference.release import Outlook, held_reasons, outlook, runs_of
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 
 SHOWN = 12
-"""How many stretches of days and next steps are printed; their number is always exact."""
+"""How many stretches of days are printed; their number is always exact."""
 
 
 @click.command()
@@ -59,14 +60,9 @@ def release(shop_path: Path | None, publish: bool, dry_run: bool) -> None:
         still = found.still_held if dry_run else held_reasons(engine, shop)
     finally:
         engine.dispose()
-    counts = by_reason(still)
-    for row in counts.itertuples():
-        out.print(f"still waits: {row.register_days} register-days for {row.reason}, since {row.oldest_day:%Y-%m-%d}")
-    steps = next_steps(still)
-    for _, number, _, step in steps[:SHOWN]:
-        out.print(f"  [dim]→ {escape(step)}[/dim] ({number})", highlight=False)
-    if len(steps) > SHOWN:
-        out.print(f"  and {len(steps) - SHOWN} more; [bold]kash-pipeline held[/bold] lists them all")
+    if len(still):
+        out.print("still held:")
+        print_steps(out, still)
     sys.exit(2 if waiting or len(still) else 0)
 
 

@@ -90,7 +90,9 @@ def read_summary(
                 orders,
                 facts.order_lines[facts.order_lines["order_id"].isin(orders["order_id"])],
                 facts.order_vat,
-            ).drop(columns="gross_cents"),
+            ).drop(columns="gross_cents")
+            if reconciliation.tells_vat(facts.order_lines, facts.order_vat)
+            else None,
             reconciliation.entries_by_rate(entries, lines),
             None if ledger_lines is None else reconciliation.ledger_by_rate(entries, lines, ledger_lines),
             "vat_rate_bp",
@@ -224,6 +226,7 @@ def print_sums(console: Console, summary: Summary) -> None:
     console.print(table)
     table = _table("Takings per payment method")
     table.add_column("method")
+    readings = [name for name in ("till", "entries", "ledger") if f"{name}_amount_cents" in summary.methods]
     for reading in readings:
         table.add_column(reading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
