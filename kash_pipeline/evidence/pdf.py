@@ -137,7 +137,7 @@ def _closings(figures: ZFigures) -> Table:
         rows.append((one.closing_id, f"{one.closed_at:%d/%m/%Y %H:%M}", *map(euros, amounts)))
     if not figures.closings:
         rows.append(("aucune ce jour", "", "", "", "", ""))
-    return _table(rows, (0.16, 0.17, 0.17, 0.17, 0.165, 0.165))
+    return _table(rows, (0.15, 0.17, 0.18, 0.17, 0.16, 0.17))
 
 
 def _movements(figures: ZFigures) -> Table | None:
