@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from kash_pipeline.cli.console import console
+from kash_pipeline.pos.kash_api import report
 from kash_pipeline.settings import Environment, load_shop
 from kash_pipeline.warehouse import database, server, tracing
+from kash_pipeline.warehouse.errors import TraceError
 from kash_pipeline.warehouse.lake import Lake
 
 SHOWN = 20
@@ -34,13 +36,14 @@ def trace(key: str, shop_path: Path | None, out: Path | None) -> None:
     try:
         database.upgrade(engine)
         with engine.connect() as connection:
-            entry_key, _, line = key.partition("#")
+            entry_key, hash_sign, line = key.partition("#")
+            if hash_sign and not line.isdecimal():
+                raise TraceError(f"{line!r} is no line number", next_step=f"write {entry_key}#3, in quotes in a shell")
             if tracing.is_entry(connection, shop.shop.id, entry_key):
-                found = tracing.trace_entry(
-                    connection, lake, shop.shop.id, entry_key, int(line) if line.isdigit() else None
-                )
-                _show_entry(console(), found)
-                _write(lake, found.documents, out)
+                found = tracing.trace_entry(connection, lake, shop.shop.id, entry_key, int(line) if line else None)
+                reports = tracing.filed_under(lake, report.CALL, found.entry["business_day"].date())
+                _show_entry(console(), found, reports)
+                _write(lake, [*found.documents, *reports], out)
             elif re.fullmatch(r"[0-9a-f]{12,64}", key):
                 document, orders, keys = tracing.trace_document(connection, lake, shop.shop.id, key)
                 _show_documents(console(), [document])
@@ -58,7 +61,7 @@ def trace(key: str, shop_path: Path | None, out: Path | None) -> None:
         engine.dispose()
 
 
-def _show_entry(out: Console, found: tracing.Trace) -> None:
+def _show_entry(out: Console, found: tracing.Trace, reports: list[tracing.Document]) -> None:
     entry = found.entry
     out.print(
         f"{entry['entry_key']}: {entry['label']}, {entry['business_day']:%Y-%m-%d}, register {entry['register_id']}"
@@ -71,6 +74,8 @@ def _show_entry(out: Console, found: tracing.Trace) -> None:
             agree = "as do" if cents == found.sums["lines"] else f"NOT to the {_euros(found.sums['lines'])} of"
             out.print(f"these {source} sum to {_euros(cents)}, {agree} the lines of this rate or method and side")
     _show_documents(out, found.documents)
+    if reports:
+        _show_documents(out, reports, of="report of its day")
 
 
 def _show_back(out: Console, orders: pd.DataFrame, keys: list[str]) -> None:
@@ -78,11 +83,13 @@ def _show_back(out: Console, orders: pd.DataFrame, keys: list[str]) -> None:
     out.print("entries: " + (", ".join(keys[:SHOWN]) if keys else "none: the day is held or not built"), markup=False)
 
 
-def _show_documents(out: Console, documents: list[tracing.Document]) -> None:
+def _show_documents(out: Console, documents: list[tracing.Document], *, of: str | None = None) -> None:
     if not documents:
         out.print("raw answers: none kept")
     for document in documents[:SHOWN]:
-        if document.dropped_at is None:
+        if of is not None:
+            what = of
+        elif document.dropped_at is None:
             what = f"{len(document.ids)} of these in it"
         else:
             what = f"dropped under retention on {document.dropped_at[:10]}: what stood in it is not kept"

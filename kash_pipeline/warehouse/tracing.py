@@ -159,6 +159,12 @@ def documents_of(lake: Lake, day: date, ids: Sequence[str]) -> list[Document]:
     return found + _dropped(lake, day, left) if left else found
 
 
+def filed_under(lake: Lake, call: str, day: date) -> list[Document]:
+    """The newest answer of each address of a call that is filed under the day, such as its reports."""
+    newest = {meta["url"]: meta for meta in lake.raw(call, day) if meta["status"] == 200}
+    return [_document(call, newest[url], ()) for url in sorted(newest)]
+
+
 def _dropped(lake: Lake, day: date, ids: set[str]) -> list[Document]:
     """Deleted answers filed under the day, or of each call under the nearest day before it whose window may hold it; of
     those that were asked for by order, the ones asked for these."""

@@ -153,6 +153,17 @@ def test_the_command_follows_all_three_and_writes_the_answers(
     assert written.read_bytes() == books.lake.read_raw(found.documents[0].path)
     assert key in told(str(found.facts["orders"]["number"].iloc[0]))
     assert key in told(found.documents[0].sha256[:16])
+    body = b"%PDF-1.7 the day's report"
+    digest = hashlib.sha256(body).hexdigest()
+    at = datetime(2026, 3, 15, tzinfo=UTC)
+    url = "https://kash.click/workers/getSales.php?formatExport=PDF"
+    books.lake.keep(RawDocument("getSales.php", found.entry["business_day"].date(), url, at, 200, digest, body))
+    reported = told(key, "--out", str(tmp_path / "with report"))
+    assert "report of its day" in reported
+    assert digest in reported
+    assert body in [file.read_bytes() for file in (tmp_path / "with report").iterdir()]
+    refused = CliRunner().invoke(cli, ["trace", f"{key}#three"])
+    assert "'three' is no line number" in str(refused.exception)
 
 
 def test_what_retention_deleted_is_still_named(books: Books, bakery: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
