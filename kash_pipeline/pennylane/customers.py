@@ -374,12 +374,11 @@ def keep_in_step(
 
 
 def _changed(rows: Sequence[_Row], facts: dict[str, _Facts], shop: ShopFile) -> set[str]:
-    """Customers we made whose fields are not those we wrote any more."""
+    """Customers whose fields are not those we wrote any more; only those we made have a fingerprint."""
     return {
         row.customer_id
         for row in rows
         if row.fingerprint is not None
-        and row.matched_by == "created"
         and row.customer_id in facts
         and _fingerprint(shop, _fields(facts[row.customer_id])) != row.fingerprint
     }

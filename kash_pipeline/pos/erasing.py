@@ -32,9 +32,12 @@ ABOUT = re.compile(r"client|customer", re.IGNORECASE)
 """Names of objects that are about a customer as a whole. A cashier may have a customer's number."""
 _ID = re.compile(r"(^|_)id$|ID$|^id[A-Z]")
 _LISTS = re.compile(r"getClients\.php|customers\.(csv|parquet)", re.IGNORECASE)
-_NAMES = ("company", "societe", "name", "nom")
+_LAST_NAMES = ("name", "nom", "last_name")
 _FIRST_NAMES = ("surname", "prenom", "first_name")
-_TELLING = re.compile(r"mail|phone|tel|adress|address|street|vat|tva|regist|rcs|sire[nt]|birth", re.IGNORECASE)
+_PHONE = re.compile(r"phone|tel|mobile|portable|gsm", re.IGNORECASE)
+_SHARED = re.compile(r"city|ville|country|pays|post|zip|comment|note|type|date|code$", re.IGNORECASE)
+"""Fields whose text says nothing about one person alone, or is of any length and kind."""
+_DATE = re.compile(r"\d{4}-\d\d-\d\d|\d\d?/\d\d?/\d{4}")
 _NUMBER = "\x00exact:"
 
 
@@ -73,13 +76,16 @@ def values_of(call: str, body: bytes, customer_id: str) -> set[str] | None:
 
 
 def _told(record: Mapping[str, Any]) -> Iterable[str]:
-    plain = {str(key): str(value) for key, value in record.items() if isinstance(value, str | int) and value != MASK}
-    yield from (value for key, value in plain.items() if _TELLING.search(key) and not is_id(key))
-    firsts = [plain[key] for key in _FIRST_NAMES if plain.get(key)]
-    lasts = [plain[key] for key in (*_NAMES, "last_name") if plain.get(key)]
-    yield from lasts
-    for first in firsts:
-        for last in lasts:
+    plain = {
+        key: str(value)
+        for key, value in record.items()
+        if value != MASK and (isinstance(value, str) or (isinstance(value, int) and _PHONE.search(key)))
+    }
+    yield from (
+        value for key, value in plain.items() if not is_id(key) and not _SHARED.search(key) and not _DATE.match(value)
+    )
+    for first in [plain[key] for key in _FIRST_NAMES if plain.get(key)]:
+        for last in [plain[key] for key in _LAST_NAMES if plain.get(key)]:
             yield f"{first} {last}"
             yield f"{last} {first}"
 
