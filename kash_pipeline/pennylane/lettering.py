@@ -100,3 +100,15 @@ def letter_customers(client: PennylaneClient, engine: sa.Engine, shop: ShopFile,
         with engine.begin() as connection:
             connection.execute(insert(PENNYLANE_LETTERED).on_conflict_do_nothing(), kept)
     return report
+
+
+def lettered_by_us(engine: sa.Engine, shop: ShopFile, company_id: int) -> set[frozenset[int]]:
+    """The groups of line ids that we lettered, as PennyLane has them as long as nobody adds to one."""
+    table = PENNYLANE_LETTERED.c
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.select(sa.func.array_agg(table.line_id))
+            .where(table.shop_id == shop.shop.id, table.company_id == company_id, table.group_id.is_not(None))
+            .group_by(table.group_id)
+        )
+        return {frozenset(ids) for (ids,) in rows}

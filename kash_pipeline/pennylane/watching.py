@@ -5,6 +5,7 @@ the application shows nowhere else (its reference of Sep 2026), which is why the
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -12,8 +13,9 @@ from itertools import groupby
 import sqlalchemy as sa
 
 from kash_pipeline.pennylane import reference
-from kash_pipeline.pennylane.client import Entry, EntryLine, PennylaneClient
+from kash_pipeline.pennylane.client import Entry, EntryLine, EntrySummary, PennylaneClient
 from kash_pipeline.pennylane.errors import NotFound
+from kash_pipeline.pennylane.lettering import lettered_by_us
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.ledger import Intent, PublicationLedger
 
@@ -51,8 +53,9 @@ def hands(
 ) -> list[Hand]:
     """Entries of this shop that somebody touched in PennyLane since `since` (at most the last four weeks).
 
-    One request per thousand changed lines, one per hundred lines of the days, and one for each entry that was really
-    touched. A change older than four weeks is not seen here, though planning.py, which compares lines, still finds it.
+    One request per thousand changed lines; then, for each day with an entry of ours among them, listings of its entries
+    and lines, and one request for an entry that is not there any more. What we lettered ourselves is nobody's hand. A
+    change older than four weeks is not seen here, though planning.py, which compares lines, still finds it.
     """
     oldest = (now or datetime.now(UTC)) - KEPT
     changed = {
@@ -78,29 +81,36 @@ def _of_day(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, day: dat
     company = intents[0].row.company_id or 0
     books = reference.stored_books(engine, shop, company)
     journals = reference.stored_journals(engine, shop, company)
+    ours = lettered_by_us(engine, shop, company)
     ids = sorted({journals[intent.content.journal] for intent in intents if intent.content.journal in journals})
+    entries = {entry.id: entry for entry in client.ledger_entries(ids, day, day)} if ids else {}
     lines: dict[int, list[EntryLine]] = defaultdict(list)
     for line in client.ledger_entry_lines(ids, day, day) if ids else ():
         lines[line.entry_id].append(line)
     found = []
     for intent in intents:
-        try:
-            entry = client.ledger_entry(intent.row.remote_id or 0)
-        except NotFound:
-            found.append(_hand(intent, "deleted", f"entry id {intent.row.remote_id} is not in PennyLane any more"))
-            continue
-        difference = books.compared(intent.content, entry.lines)
+        remote_id = intent.row.remote_id or 0
+        entry: Entry | EntrySummary | None = entries.get(remote_id)
+        held: Sequence[EntryLine] = lines[remote_id]
+        if entry is None:
+            try:
+                entry = whole = client.ledger_entry(remote_id)
+            except NotFound:
+                found.append(_hand(intent, "deleted", f"entry id {remote_id} is not in PennyLane any more"))
+                continue
+            held = whole.lines
+        difference = books.compared(intent.content, held)
         if difference is not None:
-            found.append(_hand(intent, "edited", difference, books.compared(intent.content, entry.lines, labels=False)))
+            found.append(_hand(intent, "edited", difference, books.compared(intent.content, held, labels=False)))
         if (moved := _moved(intent, entry, journals)) is not None:
             found.append(_hand(intent, "moved", *moved))
-        lettered = [line.id for line in lines[entry.id] if line.lettered_with]
+        lettered = [line.id for line in held if line.lettered_with and frozenset(line.lettered_with) not in ours]
         if lettered:
             found.append(_hand(intent, "lettered", f"lines {', '.join(map(str, lettered))}"))
     return found
 
 
-def _moved(intent: Intent, entry: Entry, journals: dict[str, int]) -> tuple[str, str] | None:
+def _moved(intent: Intent, entry: Entry | EntrySummary, journals: dict[str, int]) -> tuple[str, str] | None:
     """Another day, journal or piece number than we gave it, in words; and again without what was typed."""
     content = intent.content
     changes = []

@@ -12,6 +12,7 @@ from kash_pipeline.pennylane.publisher import PublishingStopped, reconsider
 from kash_pipeline.pennylane.watching import hands
 from kash_pipeline.sandbox.pennylane import Fault, FiscalYear
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
+from kash_pipeline_tests.unit.pennylane.test_customers import customers
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
 
 __all__ = ["make_pennylane", "pennylane"]  # fixtures
@@ -249,3 +250,19 @@ def test_edits_deletions_moves_and_letterings_are_found_and_left_alone(pennylane
     assert "'corrigé'" in found["SHOP-K1-260301-V edited"]
     pennylane.publish()
     assert pennylane.remote() == before
+
+
+def test_what_we_lettered_ourselves_is_nobodys_hand(make_pennylane: Callable[..., World]) -> None:
+    here = make_pennylane(letter=True)
+    here.book(DAYS, make_books(DAYS, registers=["K1"], customer="7"))
+    assert here.publish(customers=customers({"customer_id": "7", "name": "Chez Léa"})).lettering.groups == 1
+    here.sandbox.requests.clear()
+    assert seen(here) == {}
+    assert len(here.sandbox.requests.all()) == 3  # the changelog, the day's entries, the day's lines
+    entries = {entry.piece_number: entry for entry in here.sandbox.admin.entries()}
+    sale, payment = (entries[f"SHOP-K1-260301-{code}"] for code in "VP")
+    # A person puts another line into our group: told for all of it.
+    group = [line for line in (*sale.lines, *payment.lines) if line.lettering is not None]
+    other = next(line for line in payment.lines if line.lettering is None)
+    here.sandbox.admin.letter([line.id for line in (*group, other)])
+    assert list(seen(here)) == [f"{payment.piece_number} lettered", f"{sale.piece_number} lettered"]
