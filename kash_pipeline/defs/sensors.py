@@ -27,6 +27,8 @@ MAX_DAYS = 92
 MAX_ATTEMPTS = 3
 """After this many attempts a day waits for a person: another try would do what the last ones did."""
 
+NOTHING = "nothing to publish"
+
 CONTENT = "kash/content"
 """Tag of a publishing run: the days it was asked for, with their content and what the company had."""
 RETRY, RETRY_AT_MOST = timedelta(minutes=5), timedelta(hours=1)
@@ -74,7 +76,7 @@ def due(
         return Decision((), given_up, "a publishing run is under way")
     if not waiting:
         left = f"; {len(given_up)} days were tried {max_attempts} times and wait for a person" if given_up else ""
-        return Decision((), given_up, f"nothing to publish{left}")
+        return Decision((), given_up, f"{NOTHING}{left}")
     for together in _together(waiting, max_days):
         first, last = together[0].business_day, together[-1].business_day
         digest = sha256("".join([*(day.digest for day in together), world]).encode()).hexdigest()[:12]
@@ -122,7 +124,7 @@ def publication_sensor(
 ) -> dg.SensorDefinition:
     """Asks for a publishing run when the ledger has entries to send: one indexed query a minute, no remote call.
 
-    When nothing is ready it also looks for what a killed publisher left unclear, and for sent entries whose facts
+    When no ready day is due it also looks for what a killed publisher left unclear, and for sent entries whose facts
     changed. Days that wait for a person are asked for once, and again when their facts changed or the company's
     accounts, journals or customers did.
     """
@@ -138,22 +140,28 @@ def publication_sensor(
         context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[sa.Engine]
     ) -> dg.SensorResult | dg.SkipReason:
         ledger = PublicationLedger(warehouse, shop.shop.id)
-        ready = ledger.ready_days() or left_behind(ledger) or ledger.days_to_correct()
-        decision = due(
-            ready,
-            busy=building_or_publishing(context.instance),
-            # An account that is enabled or made by a person, or create_accounts: days that waited for it are tried.
-            world=f"{last_change(warehouse, shop, 'pennylane')} {shop.pennylane}",
-            key_for=lambda content: key_for(context.instance, content, now()),
-        )
-        if not decision.due:
-            return dg.SkipReason(decision.reason)
-        return dg.SensorResult(
-            run_requests=[
-                dg.RunRequest(run_key=item.run_key, tags=range_tags(item.first, item.last) | {CONTENT: item.content})
-                for item in decision.due
-            ]
-        )
+        busy = building_or_publishing(context.instance)
+        # An account that is enabled or made by a person, or create_accounts: days that waited for it are tried.
+        world = f"{last_change(warehouse, shop, 'pennylane')} {shop.pennylane}"
+        reasons = []
+        for look in (ledger.ready_days, lambda: left_behind(ledger), ledger.days_to_correct):
+            decision = due(
+                look(), busy=busy, world=world, key_for=lambda content: key_for(context.instance, content, now())
+            )
+            if decision.due:
+                return dg.SensorResult(
+                    run_requests=[
+                        dg.RunRequest(
+                            run_key=item.run_key, tags=range_tags(item.first, item.last) | {CONTENT: item.content}
+                        )
+                        for item in decision.due
+                    ]
+                )
+            if decision.reason != NOTHING:
+                reasons.append(decision.reason)
+            if busy:
+                break
+        return dg.SkipReason("; ".join(reasons) or NOTHING)
 
     return publish_when_ready
 

@@ -143,6 +143,11 @@ def test_days_that_were_tried_and_wait_for_an_account_do_not_keep_others_waiting
                 "values ('bakery', 'pennylane', 1, 'accounts', '7', '2026-03-11', '{}')"
             )
         assert [ask(), ask(), ask()] == ["2026-03-01", "2026-03-05", None]
+        # Nor do they keep a correction waiting.
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_ledger_row("C", "2026-02-01", "verified"))
+            connection.exec_driver_sql("update kash.publication set sent_digest = 'e', sent_at = now() where key = 'C'")
+        assert [ask(), ask()] == ["2026-02-01", None]
 
 
 SHOP_FILE = """
