@@ -52,6 +52,8 @@ _NO_READS = frozenset(
 
 ATTEMPTS = 4
 LONGEST_WAIT = 30.0
+LONGEST = 600.0
+"""Seconds for one answer: a server that goes on sending a little would never meet a timeout, which counts silence."""
 LARGEST = 512 * 2**20
 """Bytes of one answer: more is a runaway page, or a window to be cut smaller."""
 MASK = "***"
@@ -83,6 +85,7 @@ class KashClient:
     key_name      where the key comes from, for messages (an environment variable)
     exact         numbers with decimals are read as the text they are written as (dialects.py, `numbers`)
     largest       bytes of an answer that are read before it is refused
+    timeout       seconds of silence after which an answer is given up; `longest` those of an answer as a whole
 
     It may be used by several threads at once; `keep` is called by one of them at a time.
     sleep, jitter passed in so that a test waits for nothing; jitter() lies in 0..1
@@ -100,6 +103,7 @@ class KashClient:
         exact: bool = False,
         largest: int = LARGEST,
         timeout: float = 60.0,
+        longest: float = LONGEST,
         attempts: int = ATTEMPTS,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
@@ -116,7 +120,7 @@ class KashClient:
         self._shop_id, self._keep, self._key_name = shop_id, keep, key_name
         self._reads = READS | more_reads
         self._attempts, self._sleep, self._jitter, self._now = attempts, sleep, jitter, now
-        self._timeout, self._exact, self._largest = timeout, exact, largest
+        self._timeout, self._longest, self._exact, self._largest = timeout, longest, exact, largest
         self._keeping = threading.Lock()
         in_json = json.dumps(key)[1:-1]
         # As a server may echo it: plain, in a URL, in JSON (PHP writes \/ for /), in a page.
@@ -236,6 +240,8 @@ class KashClient:
         try:
             with self._http.stream("GET", url, params=query) as response:
                 body = self._body(script, response)
+        except _TooSlow:
+            return self._passing(script, f"has not ended its answer after {self._longest:g} s")
         except httpx.TimeoutException as error:
             connected = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
             what = f"does not answer within {self._timeout:g} s" if connected else "cannot be reached in time"
@@ -263,9 +269,12 @@ class KashClient:
         return self._status(script, response, body) or decode(script, body)
 
     def _body(self, script: str, response: httpx.Response) -> bytes:
-        """The body as it comes in, held once, up to `largest` bytes."""
+        """The body as it comes in, held once, up to `largest` bytes and for `longest` seconds."""
         held = io.BytesIO()
+        begun = time.monotonic()
         for part in response.iter_bytes():
+            if time.monotonic() - begun > self._longest:
+                raise _TooSlow
             if held.tell() + len(part) > self._largest:
                 raise SourceRefused(
                     f"{script} answers with more than {self._largest // 2**20} MiB; the rest was not read",
@@ -355,6 +364,10 @@ class KashClient:
         text = re.sub(r"<[^>]*>", " ", body[:2000].decode("utf-8", errors="replace"))
         words = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
         return repr(words[:120]) if words else "(nothing readable)"
+
+
+class _TooSlow(Exception):
+    """An answer is still coming in after the time it is given."""
 
 
 class _Passing:

@@ -1,11 +1,12 @@
 """The Kash.click adapter against the sandbox over real loopback HTTP: facts to the byte, and all that can go wrong."""
 
+import asyncio
 import dataclasses
 import hashlib
 import logging
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from zoneinfo import ZoneInfo
 import httpx
 import pandas as pd
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
 from kash_pipeline.errors import KashPipelineError, SettingsError
 from kash_pipeline.pos import open_source
@@ -23,6 +28,7 @@ from kash_pipeline.pos.port import RawDocument, Source
 from kash_pipeline.sandbox import datasets
 from kash_pipeline.sandbox.datasets import Dataset
 from kash_pipeline.sandbox.kash import Fault, Faults
+from kash_pipeline.sandbox.server import serving
 from kash_pipeline.schemas.facts import FACTS, REFERENCE
 from kash_pipeline.settings import load_shop
 from kash_pipeline_tests.contract.checking import request_violation
@@ -337,6 +343,25 @@ def test_a_slow_till_is_given_up_on_by_name(opened: Callable[..., Opened], till:
     with pytest.raises(SourceUnreachable, match=r"getOrders\.php .* does not answer within 0\.1 s"):
         list(shop.source.sales(MARCH_14, MARCH_14))
     assert len(shop.waits) == 1
+
+
+def test_an_answer_that_never_ends_is_given_up_on(opened: Callable[..., Opened]) -> None:
+    """A byte now and then keeps every timeout from striking: they count silence."""
+
+    async def trickle(request: Request) -> StreamingResponse:
+        async def spaces() -> AsyncIterator[bytes]:
+            while True:
+                yield b" "
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(spaces(), media_type="application/json")
+
+    with serving(Starlette(routes=[Route("/workers/getOrders.php", trickle)])) as url:
+        shop = opened(url=f"{url}/workers", timeout=5, longest=0.1, attempts=2)
+        with pytest.raises(SourceUnreachable, match=r"getOrders\.php .* has not ended its answer after 0\.1 s"):
+            list(shop.source.sales(MARCH_14, MARCH_14))
+    assert len(shop.waits) == 1
+    assert shop.raw == []  # half an answer is no voucher
 
 
 def test_an_unreachable_host_is_named(opened: Callable[..., Opened]) -> None:
