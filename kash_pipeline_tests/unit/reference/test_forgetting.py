@@ -25,11 +25,14 @@ from kash_pipeline.pos.port import RawDocument
 from kash_pipeline.reference import personal, store
 from kash_pipeline.reference.customers import Forgotten, forget, keeper
 from kash_pipeline.reference.errors import UnknownCustomer
+from kash_pipeline.sandbox import datasets
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import CUSTOMERS
 from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse import tracing
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline_tests.unit.pennylane.world import FIRST, shop_file
+from kash_pipeline_tests.unit.pos.kash_till import kash_till
 
 NOW = datetime(2026, 3, 20, 9, 0, tzinfo=UTC)
 ANA = {
@@ -216,6 +219,29 @@ def test_an_unknown_number_is_refused_and_changes_nothing(here: Place) -> None:
         here.forget("99")
     assert store.forgotten(here.engine, here.shop) == set()
     assert here.lake.forgotten() == set()
+
+
+@pytest.mark.parametrize("dialect", ["french", "nested"])
+def test_what_kash_click_answered_loses_the_person_and_orders_are_still_traced_to_it(here: Place, dialect: str) -> None:
+    day = date(2026, 3, 2)
+    bakery = datasets.load("bakery")
+    with kash_till(bakery, dialect=dialect) as till, till.source() as source:
+        here.lake.write_reference("customers", source.reference()["customers"])
+        [sales] = source.sales(day, day)
+        for document in till.raw:
+            keeper(here.lake)(document)
+    order = sales.orders[sales.orders["customer_id"].notna()].iloc[0]
+    listed = bakery.facts.customers.set_index("customer_id")["name"]
+    name = listed[order["customer_id"]].encode()
+    kept = [body for call in here.lake.raw_calls() for body in here.kept(call)]
+    assert any(name in body for body in kept)
+    done = here.forget(order["customer_id"])
+    assert done.redacted >= 1
+    left = b"".join(everything(Path(here.url)))
+    assert name not in left
+    assert all(other.encode() in left for number, other in listed.items() if number != order["customer_id"])
+    [traced] = tracing.documents_of(here.lake, day, [order["order_id"]])
+    assert traced.call == "getOrders.php"
 
 
 def test_the_command_says_what_stays_and_why_and_refuses_an_unknown_number(
