@@ -25,6 +25,7 @@ import httpx
 from kash_pipeline.pennylane.errors import (
     AnswerChanged,
     ConnectAgain,
+    NoToken,
     PennylaneError,
     RateLimited,
     Unauthorized,
@@ -563,7 +564,7 @@ class PennylaneClient:
         """One call, repeated only where that is safe: reads, calls marked safe, and what surely never left."""
         repeatable = safe or method == "GET"
         rejected_once = False
-        token = self._tokens.access_token()
+        token = _had(self._tokens.access_token)
         attempt = 0
         while True:
             attempt += 1
@@ -574,7 +575,7 @@ class PennylaneClient:
             if isinstance(error, Unauthorized) and not rejected_once:
                 # A 401 was never executed. The token may have been refreshed by another process a moment ago.
                 rejected_once = True
-                token = self._tokens.replace(token)
+                token = _had(self._tokens.replace, token)
                 continue
             if isinstance(error, Unauthorized):
                 raise ConnectAgain(
@@ -599,6 +600,18 @@ class PennylaneClient:
                 return error_of_transport(error, doing)
             slot.answered(response.headers)
         return error_of(response, doing) or response
+
+
+def _had(source: Callable[..., str], *rejected: str) -> str:
+    """A token; a failure to get one is never taken for one of the request it was wanted for."""
+    try:
+        return source(*rejected)
+    except ConnectAgain:
+        raise
+    except PennylaneError as error:
+        raise NoToken(
+            error.message, next_step=error.next_step, status=error.status, request_id=error.request_id
+        ) from error
 
 
 def _wait(error: PennylaneError, attempt: int) -> float:

@@ -61,6 +61,13 @@ class NotSent(PennylaneError):
     retry = True
 
 
+class NoToken(NotSent):
+    """No access token could be had, though the connection has not ended: the request never left.
+
+    Whatever the token endpoint said is nothing that was said of the request.
+    """
+
+
 class AnswerLost(PennylaneError):
     """The request left and no answer came back (timeout, reset): it may have been executed."""
 

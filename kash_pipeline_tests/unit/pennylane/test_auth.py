@@ -27,6 +27,7 @@ from kash_pipeline.pennylane.auth import (
 from kash_pipeline.pennylane.errors import (
     AnswerChanged,
     ConnectAgain,
+    NoToken,
     PennylaneError,
     RateLimited,
     Refused,
@@ -34,6 +35,7 @@ from kash_pipeline.pennylane.errors import (
     ServerFailed,
     StateMismatch,
 )
+from kash_pipeline.pennylane.publisher import PublishingStopped
 from kash_pipeline.sandbox.pennylane import Fault, approve
 from kash_pipeline.sandbox.server import serving
 from kash_pipeline.warehouse.errors import SecretKeyError
@@ -41,7 +43,7 @@ from kash_pipeline.warehouse.tokens import TokenPair, TokenStore
 from kash_pipeline.web.connect import Callback, connect_in_browser, connect_sandbox
 from kash_pipeline_tests.sandboxes import CLIENT_ID, CLIENT_SECRET
 from kash_pipeline_tests.unit.pennylane import refresher
-from kash_pipeline_tests.unit.pennylane.world import World, shop_file
+from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books, shop_file
 
 TOKEN = {"method": "POST", "path": "/oauth/token"}
 
@@ -363,7 +365,7 @@ def test_a_token_endpoint_that_is_down_breaks_nothing(here: World) -> None:
     connect_sandbox(here.shop, here.engine, here.env)
     here.sandbox.admin.expire_access_tokens()
     here.sandbox.faults.add(Fault("refuse", **TOKEN, count=2, status=503))
-    with here.client() as client, pytest.raises(ServerFailed):
+    with here.client() as client, pytest.raises(NoToken, match="HTTP 503"):
         client.me()
     with here.client() as client:
         client.me()
@@ -379,10 +381,25 @@ def test_a_wrong_application_secret_is_named_without_showing_it(here: World, mon
     connect_sandbox(here.shop, here.engine, here.env)
     here.sandbox.admin.expire_access_tokens()
     monkeypatch.setenv("PENNYLANE_CLIENT_SECRET", "wrong-secret-value")
-    with here.client() as client, pytest.raises(Refused, match="PENNYLANE_CLIENT_SECRET") as caught:
+    with here.client() as client, pytest.raises(NoToken, match="PENNYLANE_CLIENT_SECRET") as caught:
         client.me()
     assert "wrong-secret-value" not in str(caught.value)
     assert pair_of(here), "a mistake in the environment must not cost the connection"
+
+
+def test_a_token_that_cannot_be_had_in_mid_batch_refuses_no_entry(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the token endpoint says of us must not stand as PennyLane's word on the entries under way."""
+    connect_sandbox(here.shop, here.engine, here.env)
+    here.book(days_from(FIRST, 1), make_books(days_from(FIRST, 1)))
+    with monkeypatch.context() as wrong:
+        wrong.setenv("PENNYLANE_CLIENT_SECRET", "wrong-secret-value")
+        here.sandbox.faults.add(Fault("expire_token", method="POST", path="ledger_entries$", skip=2))
+        with pytest.raises(PublishingStopped, match="invalid_client"):
+            here.publish()
+    assert here.sandbox.faults.hits()
+    assert here.states().keys() <= {"ready", "sent", "verified"}
+    assert here.publish().problems == []
+    assert (here.states(), here.remote()) == ({"verified": 6}, here.local())
 
 
 # --- end, command line, secrets ---------------------------------------------------------------------------------------
