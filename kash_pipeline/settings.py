@@ -24,6 +24,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -210,6 +211,8 @@ class PennylaneSection(_Strict):
     correct: Literal["reverse", "hold"] = "reverse"
     letter: StrictBool = False
     attach_z: StrictBool = False
+    # PennyLane may have several accounts of one number, one for each VAT rate: the id of the one to use.
+    account_ids: dict[Account, StrictInt] = Field(default_factory=dict)
 
 
 class RoundingAccounts(_Strict):

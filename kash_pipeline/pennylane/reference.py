@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -127,7 +128,7 @@ def sync_accounts(
 ) -> dict[str, int]:
     """Account ids by number, for `also` (the numbers entries really use) and what the shop file names and has; stored.
 
-    Of several ids of one number the one with VAT rate `any` is taken, then the oldest. A number of `also` that is
+    Of several ids of one number that of `choose` is taken. A number of `also` that is
     missing is created with label and rate when `create_accounts` says so; a number in 411 or 401 never is, because
     PennyLane would make a customer or supplier of it: there an account that differs only by closing zeros (411 for
     411000) is taken.
@@ -136,12 +137,13 @@ def sync_accounts(
     names = named_accounts(shop)
     needed = sorted(set(also))
     accounts = client.ledger_accounts()
-    chosen = _choose(accounts)
-    missing = [number for number in needed if number not in chosen and not _is_third_party(number)]
+    chosen = choose(accounts, shop)
+    wanted = shop.pennylane.account_ids if shop.pennylane is not None else {}
+    missing = [number for number in needed if number not in {*chosen, *wanted} and not _is_third_party(number)]
     if missing and shop.pennylane is not None and shop.pennylane.create_accounts:
         with alone(engine, company_id):
             accounts = client.ledger_accounts()
-            chosen = _choose(accounts)
+            chosen = choose(accounts, shop)
             for number in missing:
                 if number not in chosen:
                     made = _made_account(client, names.get(number, NamedAccount(number, f"Caisse {number}")))
@@ -153,6 +155,8 @@ def sync_accounts(
         account = chosen.get(number) or (_same_but_zeros(number, chosen) if _is_third_party(number) else None)
         if account is not None and account.enabled:
             ids[number] = account.id
+        elif number in needed and number in wanted and account is None:
+            problems.append(f"there is no {number} of id {wanted[number]}, which account_ids names")
         elif number in needed:
             problems.append(f"{_told(account, names)} is disabled" if account else f"{number} does not exist")
     _store_accounts(engine, shop, company_id, accounts, needed)
@@ -200,11 +204,39 @@ def _store_accounts(
     replace_listing(engine, PENNYLANE_ACCOUNTS, shop, company_id, rows)
 
 
-def _choose(accounts: Iterable[LedgerAccount]) -> dict[str, LedgerAccount]:
-    """One account per number: enabled first, then VAT rate `any`, then the oldest id."""
-    best: dict[str, LedgerAccount] = {}
-    for account in sorted(accounts, key=lambda item: (not item.enabled, item.vat_rate != "any", item.id)):
-        best.setdefault(account.number, account)
+class _Account(Protocol):
+    """What tells accounts of one number apart."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def number(self) -> str: ...
+    @property
+    def vat_rate(self) -> str | None: ...
+    @property
+    def enabled(self) -> bool: ...
+
+
+SomeAccount = TypeVar("SomeAccount", bound=_Account)
+
+
+def choose(accounts: Iterable[SomeAccount], shop: ShopFile) -> dict[str, SomeAccount]:
+    """One account per number: that of `account_ids` in the shop file, if it names one, and no other; else an enabled
+    one, with VAT rate `any` before the rate that the chart uses the number for before another, then the oldest."""
+    wanted = shop.pennylane.account_ids if shop.pennylane is not None else {}
+    own = {
+        number: VAT_CODES.get(named.vat_rate_bp)
+        for number, named in named_accounts(shop).items()
+        if named.vat_rate_bp is not None
+    }
+
+    def rank(item: SomeAccount) -> tuple[bool, bool, bool, int]:
+        return not item.enabled, item.vat_rate != "any", item.vat_rate != own.get(item.number, "any"), item.id
+
+    best: dict[str, SomeAccount] = {}
+    for account in sorted(accounts, key=rank):
+        if wanted.get(account.number, account.id) == account.id:
+            best.setdefault(account.number, account)
     return best
 
 
@@ -271,11 +303,11 @@ def stored_accounts(engine: sa.Engine, shop: ShopFile, company_id: int) -> dict[
     table = PENNYLANE_ACCOUNTS.c
     with engine.connect() as connection:
         rows = connection.execute(
-            sa.select(table.number, table.id)
-            .where(table.shop_id == shop.shop.id, table.company_id == company_id, table.enabled)
-            .order_by((table.vat_rate != "any").desc(), table.id.desc())
-        )
-        ids = {str(number): int(account) for number, account in rows}
+            sa.select(table.number, table.id, table.vat_rate, table.enabled).where(
+                table.shop_id == shop.shop.id, table.company_id == company_id
+            )
+        ).all()
+    ids = {number: int(account.id) for number, account in choose(rows, shop).items() if account.enabled}
     for number in {period.customers for period in shop.chart} - ids.keys():
         same = [other for other in sorted(ids) if other.rstrip("0") == number.rstrip("0")]
         if same:

@@ -6,14 +6,14 @@ accounting/chart.py, which is asked here too; making what is missing is pennylan
 Rules of accounts: the official chart in its 2026 edition, as read in french-pos-accounting.md section 2.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
 
 from kash_pipeline.accounting.chart import Answer, Chart, Missing, french_rate
 from kash_pipeline.accounting.uses import SINGLE, Role, Use, method_label, method_role, sales_label, uses, vat_label
-from kash_pipeline.pennylane.reference import VAT_CODES, NamedAccount, named_accounts
+from kash_pipeline.pennylane.reference import VAT_CODES, NamedAccount, choose, named_accounts
 from kash_pipeline.schemas.facts import Facts
 from kash_pipeline.settings import ChartPeriod, ShopFile
 
@@ -305,16 +305,24 @@ def _against(company: Company, shop: ShopFile, named: Sequence[Use], needed: Col
             continue
         seen.add(use.number)
         third_party = use.number.startswith(("411", "401"))
+        chosen = choose(same, shop).get(use.number)
+        wanted = shop.pennylane.account_ids.get(use.number) if shop.pennylane is not None else None
         near = next((number for number in sorted(by_number) if number.rstrip("0") == use.number.rstrip("0")), None)
-        if same and not enabled:
+        if wanted is not None and chosen is None:
+            yield Finding(
+                "missing",
+                f"PennyLane has no {use.number} of id {wanted}, which account_ids names",
+                "correct it under [pennylane], or take it out",
+            )
+        elif chosen is not None and not chosen.enabled:
             if use.number in needed:
                 yield Finding(
                     "missing",
-                    f"{use.number} « {same[0].label} », for {use.label}, is disabled in PennyLane",
+                    f"{use.number} « {chosen.label} », for {use.label}, is disabled in PennyLane",
                     "enable it there, or name another account in the [[chart]]",
                 )
             else:
-                idle[use.number] = f"{use.number} « {same[0].label} » is disabled"
+                idle[use.number] = f"{use.number} « {chosen.label} » is disabled"
         elif not same and third_party:
             if near is None:
                 yield Finding(
@@ -331,13 +339,12 @@ def _against(company: Company, shop: ShopFile, named: Sequence[Use], needed: Col
             lacking[use.number] = use.label
         elif not same:
             idle[use.number] = f"{use.number} « {use.label} » does not exist"
-        elif len(enabled) > 1:
-            chosen = min(enabled, key=lambda account: (account.vat_rate != "any", account.id))
+        elif chosen is not None and len(enabled) > 1 and wanted is None:
+            others = ", ".join(f"{item.id} for {_of(item)}" for item in sorted(enabled, key=lambda item: item.id))
             yield Finding(
                 "note",
-                f"{use.number} exists {len(enabled)} times in PennyLane ({_rates(enabled)}): "
-                f"the one for {_of(chosen)} is taken",
-                "",
+                f"{use.number} exists {len(enabled)} times in PennyLane: the one for {_of(chosen)} is taken",
+                f"account_ids under [pennylane] names another: {others}",
             )
     if lacking:
         yield Finding(
@@ -385,10 +392,6 @@ def _of(account: CompanyAccount) -> str:
     if account.vat_rate in (None, "any"):
         return "any rate"
     return french_rate(bp_of[account.vat_rate]) if account.vat_rate in bp_of else str(account.vat_rate)
-
-
-def _rates(accounts: Iterable[CompanyAccount]) -> str:
-    return ", ".join(dict.fromkeys(_of(account) for account in accounts))
 
 
 def _years(company: Company, first: date, last: date, waiting: Collection[date] | None) -> Iterator[Finding]:

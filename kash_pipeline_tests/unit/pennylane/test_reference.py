@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,6 +66,27 @@ def test_of_several_ids_of_a_number_the_one_for_any_rate_is_taken(pennylane: Wor
     assert len(same) > 1
     assert [account.vat_rate for account in same if account.id == ids["706"]] == ["any"]
     assert reference.stored_accounts(pennylane.engine, pennylane.shop, company_of(pennylane))["706"] == ids["706"]
+
+
+def test_the_shop_file_may_name_another_of_several_ids_and_nothing_else_is_taken(
+    make_pennylane: Callable[..., World],
+) -> None:
+    here = make_pennylane()
+    with here.client() as client:
+        other = next(item.id for item in client.ledger_accounts() if (item.number, item.vat_rate) == ("706", "FR_200"))
+
+    def named(account_id: int) -> World:
+        assert here.shop.pennylane is not None
+        section = here.shop.pennylane.model_copy(update={"account_ids": {"706": account_id}})
+        return replace(here, shop=here.shop.model_copy(update={"pennylane": section}))
+
+    with here.client() as client:
+        sync = (client, here.engine, named(other).shop, company(client))
+        assert reference.sync_accounts(*sync, also=["706"])["706"] == other
+        assert reference.stored_accounts(here.engine, named(other).shop, company(client))["706"] == other
+        with pytest.raises(ReferenceMissing, match="no 706 of id 1, which account_ids names"):
+            reference.sync_accounts(client, here.engine, named(1).shop, company(client), also=["706"])
+    assert here.sandbox.requests.count("POST", "ledger_accounts$") == 0
 
 
 def test_a_missing_account_is_made_with_label_and_rate_and_only_when_it_is_used(pennylane: World) -> None:

@@ -132,7 +132,13 @@ def test_of_several_ids_of_a_number_it_is_said_which_is_taken() -> None:
         account("707200", "Ventes", rate="any", id=9003, enabled=False),
     )
     [note] = [item for item in found(shop(), there=there)["note"] if "exists" in item.what]
-    assert note.what == "707200 exists 2 times in PennyLane (20 %, any rate): the one for any rate is taken"
+    assert note.what == "707200 exists 2 times in PennyLane: the one for any rate is taken"
+    assert "9001 for 20 %, 9002 for any rate" in note.next_step
+    told = found(shop(pennylane={"account_ids": {"707200": 9001}}), there=there)
+    assert "exists" not in words(told["note"])
+    for wrong, said in ((9003, "is disabled"), (1, "no 707200 of id 1")):
+        [missing] = found(shop(pennylane={"account_ids": {"707200": wrong}}), there=there)["missing"]
+        assert said in missing.what
 
 
 def test_what_the_till_has_and_the_shop_file_not_is_missing_with_the_line_that_mends_it() -> None:
