@@ -6,7 +6,7 @@ days are built accounting.py's. Days already sent are never asked for; reference
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 
@@ -14,7 +14,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from kash_pipeline.defs.jobs import BUILD_ENTRIES, range_tags
-from kash_pipeline.defs.sensors import building_or_publishing
+from kash_pipeline.defs.sensors import MAX_ATTEMPTS, building_or_publishing, pause_is_over
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.reference.release import runs_of, unsent_days
 from kash_pipeline.reference.store import last_change
@@ -24,7 +24,9 @@ MAX_RUNS = 20
 """Stretches of days asked for at once; the others follow when these are built. A year held but for Sundays is 52."""
 
 BECAUSE = "kash/because"
-"""Tag of a run that says which change it was asked for."""
+"""Tag of a run that says in words which change it was asked for."""
+CHANGE = "kash/change"
+"""Tag of a run that says which change it was asked for, and at which attempt."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,19 @@ class Asked:
     started   when the first look was
     changes   how many changes there were since; with `started` it makes run keys that never repeat, even when a shop
               file is changed back to what it was
+    attempt   how often this change was asked for: again when a run of it failed
     through   the last day asked for, while days of this change are left to ask for
     """
 
     world: World
     started: str
     changes: int = 0
+    attempt: int = 1
     through: str | None = None
+
+    @property
+    def change(self) -> str:
+        return f"{self.started}:{self.changes}:{self.attempt}"
 
     def to_cursor(self) -> str:
         return json.dumps(asdict(self))
@@ -71,15 +79,20 @@ class Asked:
 
 
 def rebuild_sensor(
-    shop: ShopFile, default_status: dg.DefaultSensorStatus, *, reread: Callable[[], ShopFile] | None = None
+    shop: ShopFile,
+    default_status: dg.DefaultSensorStatus,
+    *,
+    reread: Callable[[], ShopFile] | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.SensorDefinition:
     """Asks for runs over the days never sent when what they are made of has changed: two small queries a minute.
 
     `reread` gives the shop file of now (by default from its path): the process that ticks read it when it started. The
-    first look only remembers; a change is asked for once, whether the rebuild alters anything or not.
+    first look only remembers; a change is asked for once, whether the rebuild alters anything or not, and again when a
+    run of it failed, `MAX_ATTEMPTS` times at most.
     """
 
-    def now() -> ShopFile:
+    def as_it_is() -> ShopFile:
         return reread() if reread else load_shop(shop.path or "")
 
     @dg.sensor(
@@ -96,37 +109,39 @@ def rebuild_sensor(
         context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[sa.Engine]
     ) -> dg.SensorResult | dg.SkipReason:
         try:
-            file = now()
+            file = as_it_is()
         except SettingsError as error:
             return dg.SkipReason(f"the shop file cannot be used: {error}")
         found = world(warehouse, file)
         asked = Asked.from_cursor(context.cursor)
         if asked is None:
-            first = Asked(found, started=datetime.now(UTC).isoformat())
+            first = Asked(found, started=now().isoformat())
             return dg.SensorResult(
                 skip_reason="first look: what changes from now on is asked for", cursor=first.to_cursor()
             )
-        if found == asked.world and asked.through is None:
+        failed = _failed(context.instance, asked, now())
+        if found == asked.world and asked.through is None and not failed:
             return dg.SkipReason("neither the till's reference data nor the shop file changed")
         if building_or_publishing(context.instance):
             return dg.SkipReason("something changed; a run that builds or publishes is under way")
-        because = _because(asked.world, found)
+        because = _because(asked.world, found) or "the rest of an earlier change"
         if found != asked.world:
             asked = Asked(found, asked.started, asked.changes + 1)
+        elif asked.through is None:
+            because = "a run of an earlier change failed"
+            asked = replace(asked, attempt=asked.attempt + 1)
         begin = max(shop.chart[0].start, file.chart[0].start)
         after = date.fromisoformat(asked.through) if asked.through else date.min
         stretches = runs_of(day for day in unsent_days(warehouse, file) if day >= begin and day > after)
         these, more = stretches[:MAX_RUNS], stretches[MAX_RUNS:]
-        asked = Asked(
-            asked.world, asked.started, asked.changes, through=these[-1][-1].isoformat() if these and more else None
-        )
+        asked = replace(asked, through=these[-1][-1].isoformat() if these and more else None)
         if not these:
             return dg.SensorResult(skip_reason=f"{because}: every day is sent", cursor=asked.to_cursor())
         return dg.SensorResult(
             run_requests=[
                 dg.RunRequest(
-                    run_key=f"rebuild:{days[0]}:{days[-1]}:{asked.started}:{asked.changes}",
-                    tags=range_tags(days[0], days[-1]) | {BECAUSE: because},
+                    run_key=f"rebuild:{days[0]}:{days[-1]}:{asked.change}",
+                    tags=range_tags(days[0], days[-1]) | {BECAUSE: because, CHANGE: asked.change},
                 )
                 for days in these
             ],
@@ -145,4 +160,13 @@ def _because(before: World, after: World) -> str:
         )
         if differs
     ]
-    return " and ".join(said) or "the rest of an earlier change"
+    return " and ".join(said)
+
+
+def _failed(instance: dg.DagsterInstance, asked: Asked, now: datetime) -> bool:
+    """Whether a run of the last change failed and may be tried again by now."""
+    if asked.attempt >= MAX_ATTEMPTS:
+        return False
+    failed = dg.RunsFilter(tags={CHANGE: asked.change}, statuses=[dg.DagsterRunStatus.FAILURE])
+    records = instance.get_run_records(failed)
+    return bool(records) and pause_is_over(records, now, failures=asked.attempt)

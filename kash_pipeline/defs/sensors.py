@@ -111,9 +111,13 @@ def key_for(instance: dg.DagsterInstance, content: str, now: datetime) -> str | 
         return content
     if any(record.dagster_run.status is not dg.DagsterRunStatus.FAILURE for record in records):
         return None
-    ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
-    pause = min(RETRY * 2 ** (len(records) - 1), RETRY_AT_MOST)
-    return f"{content}:again{len(records)}" if now.timestamp() - ended >= pause.total_seconds() else None
+    return f"{content}:again{len(records)}" if pause_is_over(records, now, failures=len(records)) else None
+
+
+def pause_is_over(records: Sequence[dg.RunRecord], now: datetime, *, failures: int) -> bool:
+    """Whether it is time to try again what failed so often, the last time with these runs."""
+    ended: float = max(record.end_time or record.update_timestamp.timestamp() for record in records)
+    return now.timestamp() - ended >= min(RETRY * 2 ** (failures - 1), RETRY_AT_MOST).total_seconds()
 
 
 def publication_sensor(

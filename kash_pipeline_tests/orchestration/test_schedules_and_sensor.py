@@ -177,13 +177,15 @@ def test_days_never_sent_are_asked_for_once_per_change_of_the_shop_file(engine: 
         connection.exec_driver_sql(_ledger_row("D", "2025-12-31", "ready"))
     unsent = [f"2026-{month}-{day:02d}" for month in ("03", "05") for day in range(1, 31, 2)]
     cursor: str | None = None
+    clock = datetime.now(UTC)
     keys: list[str | None] = []
     with dg.DagsterInstance.ephemeral() as instance:
+        outcome = dg.DagsterRunStatus.SUCCESS
 
         def ask() -> list[str] | str:
-            """The days asked for by a sensor of a process that just started, or why none."""
+            """The days asked for by a sensor of a process that just started, or why none; the runs end as `outcome`."""
             nonlocal cursor
-            sensor = rebuild_sensor(shop, dg.DefaultSensorStatus.RUNNING)
+            sensor = rebuild_sensor(shop, dg.DefaultSensorStatus.RUNNING, now=lambda: clock)
             context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"warehouse": engine})
             result = sensor(context)
             if isinstance(result, dg.SkipReason):
@@ -193,6 +195,8 @@ def test_days_never_sent_are_asked_for_once_per_change_of_the_shop_file(engine: 
             keys.extend(request.run_key for request in result.run_requests or [])
             for request in result.run_requests or []:
                 assert request.tags["dagster/asset_partition_range_end"] == _first(request)
+                run = dg.DagsterRun(job_name=BUILD_ENTRIES, status=outcome, tags=dict(request.tags))
+                instance.add_run(run)
             return [_first(request) for request in result.run_requests or []]
 
         shop = load_shop(path)
@@ -217,7 +221,19 @@ def test_days_never_sent_are_asked_for_once_per_change_of_the_shop_file(engine: 
         assert [ask(), ask()] == [unsent[:20], unsent[20:]]
         assert len(set(keys)) == len(keys) == 90
 
+        # A failed run is asked for again, after a pause, and not for ever.
         path.write_text(SHOP_FILE)
+        outcome = dg.DagsterRunStatus.FAILURE
+        assert [ask(), ask()] == [unsent[:20], unsent[20:]]
+        for minutes in (6, 11):
+            assert ask() == "neither the till's reference data nor the shop file changed"
+            clock += timedelta(minutes=minutes)
+            assert [ask(), ask()] == [unsent[:20], unsent[20:]]
+        clock += timedelta(days=1)
+        assert ask() == "neither the till's reference data nor the shop file changed"
+        assert len(set(keys)) == len(keys) == 180
+
+        path.write_text(SHOP_FILE.replace("530000", "531000"))
         with engine.begin() as connection:
             connection.exec_driver_sql("update kash.publication set state = 'sent', sent_at = now()")
         assert ask() == []
