@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 
 import pandas as pd
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from kash_pipeline.pennylane import reference
 from kash_pipeline.pennylane.client import EntryLine, EntrySummary, PennylaneClient
 from kash_pipeline.pennylane.comparing import Books
+from kash_pipeline.pennylane.correcting import first_open_day, later_day
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.ledger import Changed, Content, PublicationLedger, Row
 from kash_pipeline.warehouse.windows import read_days
@@ -136,6 +137,7 @@ def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first:
     sent = {intent.row.key: intent.content for intent in ledger.published(first, last)}
     years = client.fiscal_years()
     correct = shop.pennylane.correct if shop.pennylane else "hold"
+    today = datetime.now(shop.zone).date()
 
     def step(row: Row) -> Step:
         item: Changed | None = changed.get(row.key)
@@ -148,7 +150,10 @@ def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first:
             if difference is not None:
                 action, why = "touched", difference
         if action == "add" and (closed := reference.period_problem(years, row.date)) is not None:
-            action, why = "refused", closed
+            later = None if row.role == "original" else later_day(years, row.date, today)
+            action, why = ("refused", closed) if later is None else ("add", f"on {later}, for {closed}")
+        if action == "correct" and first_open_day(years, row.date) is None:
+            action, why = "held", f"{why} after sending: no fiscal year from {row.date} on is open"
         return Step(row.business_day, row.register_id, row.key, action, row.amount_cents, digest, why)
 
     return Plan(shop.shop.id, f"{me.company_name} ({me.company_id})", first, last, tuple(map(step, rows)), held)

@@ -1,7 +1,8 @@
 """A plan says per day what publishing would do, against what PennyLane holds; applying it does that, or nothing."""
 
+from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from click.testing import CliRunner, Result
 
 from kash_pipeline.cli.plan import PlanOutdated, apply, plan
 from kash_pipeline.pennylane.planning import Plan, make_plan
+from kash_pipeline.pennylane.publisher import PublishingStopped
+from kash_pipeline.sandbox.pennylane import Fault, FiscalYear
 from kash_pipeline_tests.end_to_end.test_publish import duplicate, forget_sending
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
 from kash_pipeline_tests.unit.pennylane.test_customers import customers
@@ -93,6 +96,40 @@ def test_a_customer_whom_only_publishing_looks_for_leaves_the_adoption_open(penn
     assert "customer" not in steps["SHOP-K1-260301-C"].why
     report = pennylane.publish(customers=LEA)
     assert (report.posted, report.adopted, report.problems) == (0, 3, [])
+
+
+def test_a_plan_knows_closed_years_as_publishing_does(pennylane: World) -> None:
+    admin = pennylane.sandbox.admin
+    pennylane.book(DAYS[:1], make_books(DAYS[:1], registers=["K1"]))
+    pennylane.publish()
+    pennylane.book(DAYS[:1], make_books(DAYS[:1], registers=["K1"], salt="late"))
+    pennylane.book(DAYS[1:], make_books(DAYS[1:], registers=["K1"]))
+    admin.set_fiscal_year(FiscalYear(date(2026, 1, 1), date(2026, 12, 31), "closed"))
+    assert Counter(step.action for step in planned(pennylane).steps) == {"correct": 3, "refused": 3}
+    admin.set_fiscal_year(FiscalYear(date(2027, 1, 1), date(2027, 12, 31), "frozen"))
+    made = planned(pennylane)
+    assert Counter(step.action for step in made.steps) == {"held": 3, "refused": 3}
+    report = pennylane.publish()
+    assert (len(report.to_correct), len(report.refused)) == (3, 3)
+    assert report.to_correct[0].why == made.steps[0].why
+
+
+def test_a_correction_on_its_way_when_the_year_is_closed_goes_to_the_next_as_planned(pennylane: World) -> None:
+    pennylane.book(DAYS[:1], make_books(DAYS[:1], registers=["K1"]))
+    pennylane.publish()
+    pennylane.book(DAYS[:1], make_books(DAYS[:1], registers=["K1"], salt="late"))
+    pennylane.sandbox.faults.add(Fault("refuse", "POST", "ledger_entries$", count=None, status=401))
+    with pytest.raises(PublishingStopped):
+        pennylane.publish()
+    pennylane.sandbox.faults.clear()
+    pennylane.sandbox.admin.set_fiscal_year(FiscalYear(date(2026, 1, 1), date(2026, 12, 31), "closed"))
+    steps = [step for step in planned(pennylane).steps if step.action != "leave"]
+    assert {step.action for step in steps} == {"add"}
+    assert all(step.why.startswith("on 2027-01-01, for the fiscal year") for step in steps)
+    assert pennylane.publish().posted == len(steps) == 6
+    later = {entry.piece_number for entry in pennylane.sandbox.admin.entries() if entry.date == date(2027, 1, 1)}
+    assert later == {step.key for step in steps}
+    assert planned(pennylane).changes_nothing
 
 
 def test_apply_sends_only_what_the_plan_named(pennylane: World) -> None:
