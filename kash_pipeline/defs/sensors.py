@@ -117,7 +117,8 @@ def key_for(instance: dg.DagsterInstance, content: str, now: datetime) -> str | 
 def pause_is_over(records: Sequence[dg.RunRecord], now: datetime, *, failures: int) -> bool:
     """Whether it is time to try again what failed so often, the last time with these runs."""
     ended: float = max(record.end_time or record.update_timestamp.timestamp() for record in records)
-    return now.timestamp() - ended >= min(RETRY * 2 ** (failures - 1), RETRY_AT_MOST).total_seconds()
+    pause = min(RETRY * (1 << (failures - 1)), RETRY_AT_MOST)
+    return now - datetime.fromtimestamp(ended, UTC) >= pause
 
 
 def publication_sensor(
