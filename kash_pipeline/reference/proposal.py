@@ -301,7 +301,8 @@ class _Accounts:
 
     def _of_rate(self, rate_bp: int, beginnings: Sequence[str]) -> Choice | None:
         code = VAT_CODES.get(rate_bp)
-        told = re.compile(rf"\b{re.escape(french_rate(rate_bp)).replace(chr(92) + ' ', ' ?')}", re.I)
+        # "5 %" is not what "5,5 %" says.
+        told = re.compile(rf"(?<![\d,.]){re.escape(french_rate(rate_bp).removesuffix(' %'))} ?%")
         fitting = [
             number
             for number, rates in self._rates.items()
