@@ -64,7 +64,7 @@ def test_line_ids_come_in_the_order_of_our_lines_and_a_line_not_ours_last() -> N
         [*THEIRS, THEIRS[1]],
         [*THEIRS[:3], replace(THEIRS[3], credit=Decimal("50.01"))],
         [*THEIRS[:3], replace(THEIRS[3], credit=Decimal(0), debit=Decimal(50))],
-        [*THEIRS[:3], replace(THEIRS[3], debit=Decimal(50))],
+        [*THEIRS[:2], replace(THEIRS[2], credit=Decimal(30)), THEIRS[3]],
         [*THEIRS[:3], replace(THEIRS[3], label="ventes")],
         [*THEIRS[:3], replace(THEIRS[3], account_id=13)],
         [THEIRS[0], THEIRS[1], replace(THEIRS[2], account_id=99, account="411000"), THEIRS[3]],
