@@ -3,6 +3,7 @@
 Only showing and keeping a plan belongs here; comparing is pennylane/planning.py's, posting pennylane/publisher.py's.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ _shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), hel
 
 @dataclass(frozen=True)
 class Kept:
-    """A plan as it was shown: what should become of each entry, in one text each."""
+    """A plan as it was shown: a fingerprint of what should become of each entry."""
 
     shop: str
     first: str
@@ -67,7 +68,7 @@ def plan(shop_path: Path | None, first: date, last: date, show_entries: bool) ->
     """
     ordered(first, last)
     with _opened(shop_path) as (shop, engine, env, client):
-        made = make_plan(client, engine, shop, first, last)
+        made = make_plan(client, engine, shop, Lake(env.lake_url, shop.shop.id), first, last)
     out = console()
     show(out, made, entries=show_entries)
     if made.changes_nothing:
@@ -89,15 +90,15 @@ def apply(plan_id: str, shop_path: Path | None) -> None:
     with _opened(shop_path) as (shop, engine, env, client):
         kept = recall(env, shop, plan_id)
         first, last = date.fromisoformat(kept.first), date.fromisoformat(kept.last)
-        made = make_plan(client, engine, shop, first, last)
+        lake = Lake(env.lake_url, shop.shop.id)
+        made = make_plan(client, engine, shop, lake, first, last)
         if made.id != plan_id:
-            now = _texts(made)
+            now = _fingerprints(made)
             changed = sorted(key for key in now.keys() | kept.steps.keys() if now.get(key) != kept.steps.get(key))
             raise PlanOutdated(
                 f"plan {plan_id} is out of date: {', '.join(changed[:5]) or 'the company'} changed meanwhile",
                 next_step=f"look again: kash-pipeline plan --from {first} --to {last} --shop {shop.path}",
             )
-        lake = Lake(env.lake_url, shop.shop.id)
         customers = lake.read_reference("customers") if lake.has_reference("customers") else None
         publisher = Publisher(client, engine, shop, customers=customers, lake=lake)
         report = publisher.publish(first, last, only=made.keys())
@@ -115,16 +116,12 @@ def apply(plan_id: str, shop_path: Path | None) -> None:
 
 def show(out: Console, made: Plan, *, entries: bool = False) -> None:
     """Print the table of days, and with `entries` what becomes of each entry that is not left."""
-    frame = made.by_day()
-    actions = [action for action in ACTIONS if len(frame) and frame[action].any()]
+    head, rows = made.table()
     table = Table(title=f"{made.company}: {made.first} to {made.last}")
-    table.add_column("business day")
-    for action in actions:
-        table.add_column(ACTIONS[action], justify="right")
-    table.add_column("reasons held", justify="right")
-    for row in frame.to_dict("records"):
-        cells = [f"{row[action]} ({euros_text(row[f'{action}_cents'])})" if row[action] else "" for action in actions]
-        table.add_row(str(row["business_day"]), *cells, str(row["reasons_held"] or ""))
+    for place, name in enumerate(head):
+        table.add_column(name, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
     out.print(table)
     for step in made.steps if entries else ():
         if step.action != "leave":
@@ -136,12 +133,14 @@ def keep(env: Environment, made: Plan) -> None:
     """Write the plan under `<home>/plans`, so that `apply` can say what changed since."""
     folder = env.home / "plans"
     folder.mkdir(parents=True, exist_ok=True)
-    kept = Kept(made.shop_id, made.first.isoformat(), made.last.isoformat(), _texts(made))
+    kept = Kept(made.shop_id, made.first.isoformat(), made.last.isoformat(), _fingerprints(made))
     (folder / f"{made.id}.json").write_text(json.dumps(asdict(kept)))
 
 
-def _texts(made: Plan) -> dict[str, str]:
-    return {step.key: f"{step.action} {step.digest} {step.why}" for step in made.steps}
+def _fingerprints(made: Plan) -> dict[str, str]:
+    # Hashed: `why` shows what persons typed in PennyLane, and the file lies about in clear.
+    texts = {step.key: f"{step.action} {step.digest} {step.why}" for step in made.steps}
+    return {key: hashlib.sha256(text.encode()).hexdigest()[:16] for key, text in texts.items()}
 
 
 def recall(env: Environment, shop: ShopFile, plan_id: str) -> Kept:

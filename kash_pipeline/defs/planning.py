@@ -20,6 +20,7 @@ from kash_pipeline.errors import KashPipelineError, SettingsError
 from kash_pipeline.pennylane.planning import ACTIONS, Plan, euros_text, make_plan
 from kash_pipeline.reference.store import business_day
 from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 
 DAYS_WHEN_NOTHING_WAITS = timedelta(days=7)
@@ -56,12 +57,13 @@ def _plan(shop: ShopFile) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: PlannedDays,
         warehouse: dg.ResourceParam[sa.Engine],
+        lake: dg.ResourceParam[Lake],
         pennylane: dg.ResourceParam[OpenPennylane],
     ) -> dg.MaterializeResult[None]:
         try:
             first, last = _days(config, PublicationLedger(warehouse, shop.shop.id), shop)
             with pennylane(warehouse) as client:
-                made = make_plan(client, warehouse, shop, first, last)
+                made = make_plan(client, warehouse, shop, lake, first, last)
         except KashPipelineError as error:
             raise as_failure(error) from error
         context.log.info("plan %s of %s to %s: %s", made.id, first, last, dict(_counts(made)))
@@ -101,8 +103,8 @@ def _shown(made: Plan) -> dict[str, dg.MetadataValue | str | int]:
         cents = [step.amount_cents for step in made.steps if step.action == action]
         if cents:
             shown[words] = f"{len(cents)} entries, {euros_text(sum(cents))}"
-    if len(made.held):
-        shown["reasons held"] = len(made.held)
+    if made.held_sales:
+        shown["held register-days"] = f"{len(made.held_sales)}, sales {euros_text(sum(made.held_sales.values()))}"
     acting = [step for step in made.steps if step.action != "leave"]
     if acting:
         rows = [

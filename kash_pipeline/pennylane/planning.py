@@ -18,6 +18,7 @@ from kash_pipeline.pennylane.client import EntryLine, EntrySummary, PennylaneCli
 from kash_pipeline.pennylane.comparing import Books
 from kash_pipeline.pennylane.correcting import first_open_day, later_day
 from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import Changed, Content, PublicationLedger, Row
 from kash_pipeline.warehouse.windows import read_days
 
@@ -32,6 +33,7 @@ ACTIONS = {
     "touched": "left to a person",
 }
 """What can become of an entry, in words."""
+WAITING = "waiting"
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of `first..last`, by day, register and key, and the register-days that wait (`held`, a frame)."""
+    """The steps of `first..last`, by day, register and key.
+
+    `held_sales`: the register-days that wait, with what the till sold on each, gross, in cents.
+    """
 
     shop_id: str
     company: str
     first: date
     last: date
     steps: tuple[Step, ...]
-    held: pd.DataFrame
+    held_sales: dict[tuple[date, str], int]
 
     @property
     def id(self) -> str:
@@ -75,38 +80,41 @@ class Plan:
         return not any(step.action in ("add", "adopt", "correct", "look") for step in self.steps)
 
     def by_day(self) -> pd.DataFrame:
-        """One row per business day: for each action entries (count) and cents, as `<action>` and `<action>_cents`."""
-        days = sorted({step.business_day for step in self.steps} | set(self.held["business_day"].dt.date))
-        counts: Counter[tuple[date, str]] = Counter((step.business_day, step.action) for step in self.steps)
+        """One row per business day: for each action entries (count) and cents, as `<action>` and `<action>_cents`.
+
+        `waiting` and `waiting_cents` are the register-days that are held and their sales: they have no entries yet.
+        """
+        counts: Counter[tuple[date, str]] = Counter()
         cents: Counter[tuple[date, str]] = Counter()
         for step in self.steps:
+            counts[step.business_day, step.action] += 1
             cents[step.business_day, step.action] += step.amount_cents
-        waiting = Counter(self.held["business_day"].dt.date)
-        return pd.DataFrame(
+        for (day, _), sales_cents in self.held_sales.items():
+            counts[day, WAITING] += 1
+            cents[day, WAITING] += sales_cents
+        days = sorted({day for day, _ in counts})
+        names = [name for column in (*ACTIONS, WAITING) for name in (column, f"{column}_cents")]
+        rows = [[day, *(of[day, column] for column in (*ACTIONS, WAITING) for of in (counts, cents))] for day in days]
+        return pd.DataFrame(rows, columns=["business_day", *names])
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heading and rows of the table of days, as it is read; what does not occur is left out."""
+        frame = self.by_day()
+        words = ACTIONS | {WAITING: "register-days held (sales)"}
+        shown = [column for column in words if frame[column].any()]
+        rows = [
             [
-                {
-                    "business_day": day,
-                    **{
-                        name: value
-                        for action in ACTIONS
-                        for name, value in ((action, counts[day, action]), (f"{action}_cents", cents[day, action]))
-                    },
-                    "reasons_held": waiting[day],
-                }
-                for day in days
+                str(row["business_day"]),
+                *(f"{row[name]} ({euros_text(row[f'{name}_cents'])})" if row[name] else "" for name in shown),
             ]
-        )
+            for row in frame.to_dict("records")
+        ]
+        return ["business day", *(words[column] for column in shown)], rows
 
     def markdown(self) -> str:
-        """The table of days, as Dagster shows it; actions that do not occur are left out."""
-        frame = self.by_day()
-        shown = [action for action in ACTIONS if len(frame) and frame[action].any()]
-        head = ["business day", *(ACTIONS[action] for action in shown), "reasons held"]
-        lines = [" | ".join(head), " | ".join("---" for _ in head)]
-        for row in frame.to_dict("records"):
-            cells = [f"{row[action]} ({euros_text(row[f'{action}_cents'])})" if row[action] else "" for action in shown]
-            lines.append(" | ".join([str(row["business_day"]), *cells, str(row["reasons_held"] or "")]))
-        return "\n".join(f"| {line} |" for line in lines)
+        """The table of days, as Dagster shows it."""
+        head, rows = self.table()
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def euros_text(cents: int) -> str:
@@ -114,7 +122,7 @@ def euros_text(cents: int) -> str:
     return f"{Decimal(cents).scaleb(-2):,.2f}".replace(",", " ")
 
 
-def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first: date, last: date) -> Plan:
+def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, lake: Lake, first: date, last: date) -> Plan:
     """Compare the publication ledger of the business days `first..last` with what PennyLane holds.
 
     Costs a listing of the entries of these journals and days that are still to be sent and, where something was sent
@@ -156,7 +164,21 @@ def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, first:
             action, why = "held", f"{why} after sending: no fiscal year from {row.date} on is open"
         return Step(row.business_day, row.register_id, row.key, action, row.amount_cents, digest, why)
 
-    return Plan(shop.shop.id, f"{me.company_name} ({me.company_id})", first, last, tuple(map(step, rows)), held)
+    company = f"{me.company_name} ({me.company_id})"
+    return Plan(shop.shop.id, company, first, last, tuple(map(step, rows)), _held_sales(lake, held))
+
+
+def _held_sales(lake: Lake, held: pd.DataFrame) -> dict[tuple[date, str], int]:
+    """The register-days of `held` (schemas/entries.py HELD), with the sum of the till's orders, in cents."""
+    days = held["business_day"].dt.date
+    sales = dict.fromkeys(sorted(zip(days, held["register_id"].astype("str"), strict=True)), 0)
+    if sales:
+        columns = ["business_day", "register_id", "total_cents"]
+        orders = lake.read_days("orders", days.min(), days.max(), columns, missing="skip")
+        for day, register, cents in orders.itertuples(index=False):
+            if (day.date(), str(register)) in sales:
+                sales[day.date(), str(register)] += int(cents)
+    return sales
 
 
 def _action(row: Row, changed: Changed | None, correct: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from kash_pipeline.cli.plan import PlanOutdated, apply, plan
 from kash_pipeline.pennylane.planning import Plan, make_plan
 from kash_pipeline.pennylane.publisher import PublishingStopped
 from kash_pipeline.sandbox.pennylane import Fault, FiscalYear
+from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline_tests.end_to_end.test_publish import duplicate, forget_sending
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
 from kash_pipeline_tests.unit.pennylane.test_customers import customers
@@ -24,10 +25,12 @@ LEA = customers({"customer_id": "7", "name": "Chez Léa"})
 
 def planned(here: World) -> Plan:
     with here.client() as client:
-        return make_plan(client, here.engine, here.shop, DAYS[0], DAYS[-1])
+        return make_plan(client, here.engine, here.shop, Lake(here.env.lake_url, "shop"), DAYS[0], DAYS[-1])
 
 
 def test_a_plan_sends_nothing_and_says_what_would_be_added_left_corrected(pennylane: World) -> None:
+    nothing = planned(pennylane)
+    assert (nothing.changes_nothing, nothing.markdown()) == (True, "| business day |\n| --- |")
     pennylane.book(DAYS, make_books(DAYS))
     made = planned(pennylane)
     assert pennylane.sandbox.requests.count("POST") == 0
@@ -47,7 +50,7 @@ def test_amounts_per_day_are_those_of_the_entries(pennylane: World) -> None:
     frame = planned(pennylane).by_day()
     assert frame["add_cents"].tolist() == books.entries.groupby("business_day")["debit_cents"].sum().tolist()
     table = planned(pennylane).markdown().splitlines()
-    assert table[0] == "| business day | added | reasons held |"
+    assert table[0] == "| business day | added |"
     assert table[2].startswith("| 2026-03-01 | 6 (")
 
 
