@@ -85,8 +85,10 @@ def test_a_run_with_named_customers_records_and_prints_their_numbers_only(
     assert {customer.name for customer in in_pennylane(here).values()} == {"Ana Quillivéré", "Zorglub SARL"}
     assert in_pennylane(here)["kash-bakery-7"].address[0] == "4 Impasse du Phare"
     assert here.pieces().keys() == here.booked()
-    # Now the chart that is listed has accounts of theirs.
+    # Now the chart that is listed has accounts of theirs; who they are was listed today already.
+    asked = here.sandbox.requests.count("GET", "/customers$")
     here.run(MemoryTill(moved), DAY, NEXT, stages=("publish",))
+    assert here.sandbox.requests.count("GET", "/customers$") == asked
 
     printed = "".join(capfd.readouterr()) + caplog.text
     everything = recorded(here, warehouse_url) + printed
