@@ -94,15 +94,12 @@ def check(shop_path: Path | None, fresh: bool, first: date | None, last: date | 
     seen = f"; PennyLane as of {sides.seen_at:%Y-%m-%d %H:%M} UTC (--fresh reads it now)" if sides.seen_at else ""
     out.print(f"[bold]{escape(shop.shop.name)}[/bold], {begin} to {end}{seen}", highlight=False)
     counts = {level: sum(item.level == level for item in findings) for level in LEVELS}
-    if findings:
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        for _ in range(2):
-            table.add_column(overflow="fold")
-        for item in findings:
-            style = {"missing": "bold red", "odd": "yellow", "note": "dim"}[item.level]
-            step = f"\n[dim]→ {escape(item.next_step)}[/dim]" if item.next_step else ""
-            table.add_row(f"[{style}]{item.level}[/{style}]", escape(item.what) + step)
-        out.print(table)
+    for item in findings:
+        style = {"missing": "bold red", "odd": "yellow", "note": "dim"}[item.level]
+        step = f"\n{'':8} [dim]→ {escape(item.next_step)}[/dim]" if item.next_step else ""
+        # No line is broken: many are to be copied into the shop file.
+        text = f"[{style}]{item.level:<8}[/{style}] {escape(item.what)}{step}"
+        out.print(text, highlight=False, soft_wrap=True)
     if counts["missing"] or counts["odd"]:
         out.print(f"{counts['missing']} missing (days would wait), {counts['odd']} odd (ask the accountant)")
     else:

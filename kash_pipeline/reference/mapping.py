@@ -289,6 +289,13 @@ def _against(company: Company, shop: ShopFile, named: Sequence[Use], needed: Col
     creates = shop.pennylane is not None and shop.pennylane.create_accounts
     own_accounts = shop.shop.named_customers == "own_account"
     names = named_accounts(shop)
+    # Accounts of two rates are told of already.
+    shared = {
+        one.number
+        for one in named
+        for other in named
+        if one.role == other.role == "vat" and one.number == other.number and one.rate_bp != other.rate_bp
+    }
     made: dict[str, str] = {}
     beside: dict[str, str] = {}
     idle: dict[str, str] = {}
@@ -299,7 +306,7 @@ def _against(company: Company, shop: ShopFile, named: Sequence[Use], needed: Col
             continue  # each customer has an account of their own; the collective one is never posted to
         same = by_number.get(use.number, [])
         enabled = [account for account in same if account.enabled]
-        if enabled:
+        if enabled and use.number not in shared:
             yield from _other_rate(enabled, use)
         if use.number in seen:
             continue
@@ -334,7 +341,7 @@ def _against(company: Company, shop: ShopFile, named: Sequence[Use], needed: Col
         elif not same and creates:
             made[use.number] = names.get(use.number, NamedAccount(use.number, f"Caisse {use.number}")).label
             if near is not None:
-                beside[use.number] = f"{near} « {by_number[near][0].label} »"
+                beside[use.number] = f" (it has {near} « {by_number[near][0].label} »)"
         elif not same and use.number in needed:
             lacking[use.number] = use.label
         elif not same:
@@ -352,15 +359,16 @@ def _against(company: Company, shop: ShopFile, named: Sequence[Use], needed: Col
             f"PennyLane lacks {_listed(lacking)}",
             "create them there, or write create_accounts = true under [pennylane]",
         )
-    if beside:
-        shown = ", ".join(f"{there} beside {number}" for number, there in sorted(beside.items()))
+    if made:
+        told = {number: f"{label} »" + beside.get(number, "") for number, label in made.items()}
         yield Finding(
             "note",
-            f"PennyLane would have two accounts of one meaning: {shown}",
-            "name PennyLane's own in the [[chart]] unless your accountant wants both",
+            "made in PennyLane when an entry first needs them: "
+            + ", ".join(f"{number} « {words}" for number, words in sorted(told.items())),
+            "an account of one meaning that PennyLane has already may be named in the [[chart]] instead"
+            if beside
+            else "",
         )
-    if made:
-        yield Finding("note", f"made in PennyLane when an entry first needs them: {_listed(made)}", "")
     if idle:
         shown = ", ".join(text for _, text in sorted(idle.items()))
         yield Finding("note", f"would hold a day if an entry ever needed them: {shown}", "")

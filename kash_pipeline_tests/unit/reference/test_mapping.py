@@ -74,7 +74,7 @@ def test_a_right_mapping_says_only_what_will_be_made() -> None:
 def test_the_demo_shop_is_right() -> None:
     result = found(load_shop(Path(__file__).resolve().parents[3] / "shops" / "sandbox.toml"), BAKERY)
     assert (result["missing"], result["odd"]) == ([], [])
-    assert "530 « Caisse » beside 530000" in words(result["note"])
+    assert "530000 « Encaissements espèces » (it has 530 « Caisse »)" in words(result["note"])
     assert len(result["note"]) <= 4
 
 
