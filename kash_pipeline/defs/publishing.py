@@ -334,7 +334,7 @@ def _checks(reports: list[PublishReport]) -> Iterator[dg.AssetCheckResult]:
 
 def _check(name: str, problems: dict[str, list[Problem]]) -> dg.AssetCheckResult:
     rows = [
-        (problem.business_day, problem.register_id, problem.key, what, problem.why)
+        (problem.business_day, problem.register_id, problem.key, what, problem.on_record)
         for what, found in problems.items()
         for problem in found
     ]

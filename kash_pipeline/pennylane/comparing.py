@@ -129,7 +129,9 @@ class Books:
         names = [name for name in self.line_names(content) if name.startswith("customer ")]
         return sorted(set(names) - self.names(content).ids.keys())
 
-    def not_ours(self, content: Content, found: Sequence[tuple[int, Iterable[EntryLine]]]) -> str | None:
+    def not_ours(
+        self, content: Content, found: Sequence[tuple[int, Iterable[EntryLine]]], *, labels: bool = True
+    ) -> str | None:
         """Why what PennyLane has under the piece number of `content` (entry id, lines) cannot be taken for ours.
 
         None when it is one entry with our lines.
@@ -138,7 +140,7 @@ class Books:
             ids = ", ".join(str(remote_id) for remote_id, _ in found)
             return f"PennyLane has {len(found)} entries with piece number {content.key} (ids {ids})"
         [(remote_id, lines)] = found
-        problem = self.compared(content, lines)
+        problem = self.compared(content, lines, labels=labels)
         return problem and f"PennyLane has another entry under {content.key} (id {remote_id}): {problem}"
 
     def line_ids(self, content: Content, lines: Sequence[EntryLine]) -> list[int]:

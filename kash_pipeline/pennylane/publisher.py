@@ -76,12 +76,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Problem:
-    """An entry that did not go the normal way: its key, its day, and why."""
+    """An entry that did not go the normal way: its key, its day, and why.
+
+    `on_record` is `why` without what persons typed in PennyLane: for records that must hold nobody's name.
+    """
 
     key: str
     business_day: date
     register_id: str
     why: str
+    on_record: str
 
 
 @dataclass
@@ -351,8 +355,8 @@ class _Run:
         for item in changed:
             touched = item.sent and self.books.compared(item.sent, held.get(item.row.remote_id or 0, []))
             if touched:
-                why = f"{item.how} after sending, and somebody changed it in PennyLane: {touched}"
-                self._problem(self.report.to_correct, item.row, why)
+                how = f"{item.how} after sending, and somebody changed it in PennyLane"
+                self._problem(self.report.to_correct, item.row, f"{how}: {touched}", how)
                 continue
             try:
                 reversal, replacement = corrections_of(item, built.get(item.row.base_key), self._years())
@@ -532,22 +536,24 @@ class _Run:
         """An entry with our piece number is ours when its lines are; anything else waits for a person."""
         row, content = intent.row, intent.content
         if len(entries) > 1:
-            self._hold(row, self.books.not_ours(content, [(entry.id, ()) for entry in entries]) or "")
+            several = self.books.not_ours(content, [(entry.id, ()) for entry in entries]) or ""
+            self._hold(row, several, several)
             return
         entry = self.client.ledger_entry(entries[0].id)
         self._find_missing([content])
         problem = self.books.not_ours(content, [(entry.id, entry.lines)])
         if problem is not None:
-            self._hold(row, problem, entry.id)
+            on_record = self.books.not_ours(content, [(entry.id, entry.lines)], labels=False) or ""
+            self._hold(row, problem, on_record, entry.id)
             return
         self._record_sent(row, entry.id, self.books.line_ids(content, entry.lines))
         with self.lock:
             self.report.adopted += 1
         self._advance()
 
-    def _hold(self, row: Row, why: str, remote_id: int | None = None) -> None:
-        self.ledger.hold(row.key, why, remote_id=remote_id)
-        self._problem(self.report.held, row, why)
+    def _hold(self, row: Row, why: str, on_record: str, remote_id: int | None = None) -> None:
+        self.ledger.hold(row.key, on_record, remote_id=remote_id)
+        self._problem(self.report.held, row, why, on_record)
         self._advance()
 
     # --- posting ------------------------------------------------------------------------------------------------
@@ -761,7 +767,9 @@ class _Run:
             if problem is None:
                 equal.append(intent.row.key)
             else:
-                self._problem(self.report.differing, intent.row, problem)
+                held_lines = held.get(intent.row.remote_id or 0, [])
+                on_record = self.books.compared(intent.content, held_lines, labels=False)
+                self._problem(self.report.differing, intent.row, problem, on_record)
         self.ledger.verified(*equal)
         with self.lock:
             self.report.verified += len(equal)
@@ -792,9 +800,9 @@ class _Run:
         self._problem(self.report.refused, row, why)
         self._advance()
 
-    def _problem(self, where: list[Problem], row: Row, why: str) -> None:
+    def _problem(self, where: list[Problem], row: Row, why: str, on_record: str | None = None) -> None:
         with self.lock:
-            where.append(Problem(row.key, row.business_day, row.register_id, why))
+            where.append(Problem(row.key, row.business_day, row.register_id, why, on_record or why))
 
     def _stop(self, error: PennylaneError) -> None:
         with self.lock:

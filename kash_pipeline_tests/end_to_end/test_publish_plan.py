@@ -84,6 +84,11 @@ def test_an_entry_found_there_is_adopted_with_our_lines_and_held_with_others(pen
     report = pennylane.publish()
     assert (report.posted, report.adopted) == (1, 9)
     assert {problem.why for problem in report.held} == {of[1].why, of[3].why}
+    # What a person typed is shown, and kept nowhere: it may be somebody's name.
+    row = pennylane.ledger.row(edited.piece_number)
+    assert row is not None
+    assert "another label: " in (row.error or "")
+    assert "saisi" not in (row.error or "")
 
 
 def test_a_customer_whom_only_publishing_looks_for_leaves_the_adoption_open(pennylane: World) -> None:

@@ -96,6 +96,7 @@ def test_the_plan_in_the_ui_is_the_commands_table_and_writes_nothing(make_place:
     assert shown["left to a person"].startswith("1 entries, ")
     count = int(shown["corrected"].split()[0])
     published = execute(here, PUBLISH)
+    assert typed not in told(published)
     events = [
         event.materialization.metadata
         for event in published.get_asset_materialization_events()
