@@ -402,6 +402,28 @@ def test_a_token_that_cannot_be_had_in_mid_batch_refuses_no_entry(here: World, m
     assert (here.states(), here.remote()) == ({"verified": 6}, here.local())
 
 
+def test_a_withdrawn_consent_holds_publishing_with_one_message_while_the_books_go_on(here: World) -> None:
+    connect_sandbox(here.shop, here.engine, here.env)
+    days = days_from(FIRST, 2)
+    here.book(days[:1], make_books(days[:1]))
+    here.sandbox.admin.withdraw_consent(CLIENT_ID)
+    told = set()
+    for _ in range(3):
+        with pytest.raises(PublishingStopped) as stopped:
+            here.publish()
+        assert isinstance(stopped.value.cause, ConnectAgain)
+        told.add((stopped.value.message, stopped.value.next_step))
+    [(message, next_step)] = told
+    assert "invalid_grant" in message
+    assert "kash-pipeline pennylane login" in next_step
+    assert here.sandbox.requests.refreshes() == 1, "a dead pair is shown to PennyLane once"
+    here.book(days[1:], make_books(days[1:]))
+    assert here.states() == {"ready": 12}
+    connect_sandbox(here.shop, here.engine, here.env)
+    here.publish()
+    assert (here.states(), here.remote()) == ({"verified": 12}, here.local())
+
+
 # --- end, command line, secrets ---------------------------------------------------------------------------------------
 
 
