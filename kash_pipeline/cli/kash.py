@@ -5,6 +5,7 @@ raw answers warehouse/lake.py.
 """
 
 import json
+import socket
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -176,14 +177,21 @@ def webhook(shop_path: Path | None, host: str, port: int) -> None:
     """Receive Kash.click's webhook at /kash/SECRET until Ctrl-C; the secret is in the variable the shop file names."""
     shop, env, _ = _loaded(shop_path)
     secret_path = secret(shop.source.webhook_secret_env, used_for="the secret part of the webhook's address")
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise SettingsError(
+            f"{host}:{port} cannot be listened on: {error.strerror}", next_step="choose another --port or --host"
+        ) from None
     engine = database.open_engine(server.database_url(env))
     try:
         database.upgrade(engine)
         app = create_app(shop, engine, Lake(env.lake_url, shop.shop.id), secret=secret_path)
         click.echo(f"{shop.shop.name}: receiving at http://{host}:{port}/kash/...; Ctrl-C stops")
         # No access log: the path is the secret.
-        uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning")
+        uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning")).run(sockets=[listener])
     finally:
+        listener.close()
         engine.dispose()
 
 

@@ -13,7 +13,9 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from kash_pipeline.cli.main import cli
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.pos import open_source
 from kash_pipeline.pos.errors import SourceChanged, SourceRefused
@@ -145,6 +147,19 @@ def test_a_secret_that_can_be_guessed_is_refused(
     with pytest.raises(SettingsError, match="KASH_WEBHOOK_SECRET is no secret") as caught:
         create_app(shop, engine, Lake(str(tmp_path), "x"), secret=secret)
     assert not secret or secret not in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_named(bakery: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KASH_WEBHOOK_SECRET", SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SettingsError, match=f"127.0.0.1:{port} cannot be listened on") as caught:
+            CliRunner().invoke(
+                cli,
+                ["kash", "webhook", "--shop", str(bakery.shop_path), "--port", port],
+                catch_exceptions=False,
+            )
+    assert "--port" in caught.value.next_step
 
 
 def test_an_event_that_cannot_be_kept_is_asked_for_again(bakery: Dataset, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 import pandas as pd
@@ -268,14 +268,13 @@ class _Probe:
             if detail:
                 heads = mapping.headers(records, drift, clock, form)
                 records = [
-                    dialect.unwrap("getOrder.php", self.client.read("getOrder.php", {"order_id": order}))
+                    dialect.unwrap("getOrder.php", self._order(order, dialect))
                     for order, day in zip(heads["order_id"], heads["business_day"], strict=True)
                     if day == self.day
                 ]
             frames = mapping.sales(records, drift, clock, form)
         except PosError as error:
-            std.outcome = error.message
-            found.notes.append("control totals could not be compared: see getSales.php")
+            found.notes.append(f"control totals could not be compared: {error.message}")
             return
         till = control.till_totals(frames["orders"], frames["order_vat"], frames["payments"], methods)
         found.compared = len(told)
@@ -290,6 +289,14 @@ class _Probe:
         if lost:
             holds = "; they hold the day" if self.shop.source.number_gaps == "hold" else ""
             found.notes.append(f"numbers missing in the sequence of the day: {', '.join(lost[:10])}{holds}")
+
+    def _order(self, order_id: str, dialect: Dialect) -> Any:
+        """An order decoded as this dialect has it: the client decodes as the shop file says, which may not fit yet."""
+        body = self.client.document("getOrder.php", {"order_id": order_id}, day=self.day)
+        try:
+            return decoding.whole(body, exact=dialect.numbers)
+        except ValueError:
+            raise _no_json("getOrder.php") from None
 
     def _settings(self) -> None:
         """The lines of [source] that should read otherwise."""
@@ -313,11 +320,11 @@ def _decoded(answer: Answer, dialect: Dialect) -> Any:
     try:
         return decoding.whole(answer.body, exact=dialect.numbers)
     except ValueError:
-        _no_json(answer)
+        raise _no_json(answer.call) from None
 
 
-def _no_json(answer: Answer) -> NoReturn:
-    raise PosError(f"{answer.call} answers with no JSON", next_step="look at the sample")
+def _no_json(call: str) -> PosError:
+    return PosError(f"{call} answers with no JSON", next_step="look at the sample")
 
 
 def _records(answer: Answer, dialect: Dialect) -> list[Any]:

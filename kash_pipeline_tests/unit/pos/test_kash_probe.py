@@ -96,6 +96,27 @@ def test_the_settings_named_make_the_account_readable(
         assert day.orders["validated_at"].min() == orders["validated_at"].min()
 
 
+@pytest.mark.parametrize(("dialect", "time_rule", "headers_only"), [("french", "local", True), ("nested", "utc", True)])
+def test_every_dialect_is_told_on_either_clock(
+    bakery: Dataset, tmp_path: Path, dialect: str, time_rule: str, headers_only: bool
+) -> None:
+    """With the tests above and below, all six pairs."""
+    with kash_till(bakery, dialect=dialect, time_rule=time_rule, headers_only=headers_only) as till:
+        result, report = probed(shop_file(bakery, till, tmp_path), tmp_path / "out")
+    assert result.exit_code == 2
+    assert report["settings"] == {
+        name: value
+        for name, value in {
+            "dialect": f'"{dialect}"',
+            "time_rule": f'"{time_rule}"',
+            "order_detail": "true",
+            "control_totals": "true",
+        }.items()
+        if value != '"utc"'
+    }
+    assert report["differences"] == []
+
+
 def test_an_account_that_fits_is_trusted_with_its_totals(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
     result, report = probed(shop_file(bakery, plain, tmp_path), tmp_path / "out")
     assert result.exit_code == 0
