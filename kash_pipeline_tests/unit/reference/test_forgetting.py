@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -24,14 +24,15 @@ from kash_pipeline.pos.kash_api.memory import FileMemory, Known
 from kash_pipeline.pos.port import RawDocument
 from kash_pipeline.reference import personal, store
 from kash_pipeline.reference.customers import Forgotten, forget, keeper
-from kash_pipeline.reference.errors import UnknownCustomer
+from kash_pipeline.reference.errors import CustomerStillNeeded, UnknownCustomer
 from kash_pipeline.sandbox import datasets
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import CUSTOMERS
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse import tracing
 from kash_pipeline.warehouse.lake import Lake
-from kash_pipeline_tests.unit.pennylane.world import FIRST, shop_file
+from kash_pipeline.warehouse.tables import PENNYLANE_CUSTOMERS
+from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books, shop_file
 from kash_pipeline_tests.unit.pos.kash_till import kash_till
 
 NOW = datetime(2026, 3, 20, 9, 0, tzinfo=UTC)
@@ -212,6 +213,25 @@ def test_an_answer_that_cannot_be_read_is_told(here: Place) -> None:
     [meta] = here.lake.raw("getClients.php")
     (Path(here.url) / here.shop.shop.id / f"{meta['path']}.gz").write_bytes(b"torn")
     assert here.forget().unreadable == (meta["path"],)
+
+
+def test_entries_that_wait_for_their_account_are_posted_first_and_keep_the_number(here: Place) -> None:
+    days = days_from(FIRST, 1)
+    books: Any = World(here.engine, cast(Any, None), "", here.shop, cast(Any, None))
+    books.book(days, make_books(days, registers=["K1"], customer="7"))
+    with pytest.raises(CustomerStillNeeded, match="2 entries of customer 7 wait"):
+        here.forget()
+    assert here.lake.forgotten() == set()
+    row = {"shop_id": "shop", "company_id": 1, "customer_id": "7", "remote_id": 2, "kind": "individual"}
+    with here.engine.begin() as connection:
+        connection.execute(sa.insert(PENNYLANE_CUSTOMERS).values(**row, fingerprint="f", remote_fingerprint="r"))
+    done = here.forget()
+    assert (done.entries, done.in_pennylane) == (2, True)
+    with here.engine.connect() as connection:
+        prints = sa.select(PENNYLANE_CUSTOMERS.c.fingerprint, PENNYLANE_CUSTOMERS.c.remote_fingerprint)
+        assert connection.execute(prints).one() == (None, None)
+        kept = "select count(*) from kash.entry_lines where customer_id = '7'"
+        assert connection.exec_driver_sql(kept).scalar() == 2
 
 
 def test_an_unknown_number_is_refused_and_changes_nothing(here: Place) -> None:
