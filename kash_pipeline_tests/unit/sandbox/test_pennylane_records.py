@@ -19,6 +19,7 @@ from kash_pipeline.sandbox.pennylane import files
 from kash_pipeline.sandbox.pennylane.answers import Problem
 from kash_pipeline.sandbox.pennylane.call import Upload
 from kash_pipeline.sandbox.server import serving
+from kash_pipeline_tests.contract.checking import ContractChecked
 from kash_pipeline_tests.sandboxes import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, PennylaneHandle
 
 ADDRESS = {"address": "1 rue du Port", "postal_code": "29200", "city": "Brest", "country_alpha2": "FR"}
@@ -315,10 +316,12 @@ def test_a_restarted_sandbox_has_lost_nothing(make_pennylane_sandbox: Callable[.
     with first.client() as http:
         journal = http.post("/journals", json={"code": "K1", "label": "Caisse 1"}).json()
     again = pennylane.create_app(first.engine, limiter=None, clients={CLIENT_ID: (CLIENT_SECRET, (REDIRECT_URI,))})
-    with serving(again) as url, httpx.Client(base_url=f"{url}/api/external/v2") as http:
+    checked = ContractChecked(again)
+    with serving(checked) as url, httpx.Client(base_url=f"{url}/api/external/v2") as http:
         headers = {"authorization": f"Bearer {pair.access_token}"}
         assert http.get(f"/journals/{journal['id']}", headers=headers).json()["code"] == "K1"
         assert len(http.get("/ledger_accounts", params={"limit": "1000"}, headers=headers).json()["items"]) < 1000
+    checked.assert_kept()
 
 
 def test_values_postgresql_cannot_hold_are_bad_requests(pennylane_sandbox: PennylaneHandle) -> None:
