@@ -7,7 +7,7 @@ import pytest
 
 from kash_pipeline.reference.release import held_reasons, outlook, runs_of, waiting_days
 from kash_pipeline.settings import ShopFile
-from kash_pipeline.warehouse.lake import MissingDays
+from kash_pipeline.warehouse.errors import MissingDays
 from kash_pipeline_tests.orchestration.till import make_facts, make_shop, with_method
 from kash_pipeline_tests.unit.reference.world import World
 
