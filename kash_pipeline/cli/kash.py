@@ -99,7 +99,7 @@ def probe(shop_path: Path | None, day: date, out: Path | None) -> None:
         found = look_at(client, shop, day)
     folder = out or Path(f"probe-{day}")
     _write(found, shop, url, folder)
-    _show(console(), found, folder)
+    _show(console(), found, folder, shop)
     raise SystemExit(0 if found.trusted and not set(found.settings) - {"control_totals"} else 2)
 
 
@@ -146,7 +146,7 @@ def _totals(found: Findings) -> list[str]:
     return found.differences or [f"{found.compared} sums of the daily report equal those of the orders, to the cent"]
 
 
-def _show(out: Console, found: Findings, folder: Path) -> None:
+def _show(out: Console, found: Findings, folder: Path, shop: ShopFile) -> None:
     table = Table(title=f"Calls for {found.day}")
     for name in ("call", "for", "ms", "bytes", "records", "outcome"):
         table.add_column(name, overflow="fold", justify="right" if name in ("ms", "bytes", "records") else "left")
@@ -165,7 +165,11 @@ def _show(out: Console, found: Findings, folder: Path) -> None:
             out.print(f"    {name} = {value}", markup=False)
     elif found.trusted:
         out.print("the settings of the shop file fit")
-        out.print(f"next: kash-pipeline run --from {found.day} --to {found.day}", markup=False)
+        out.print(
+            f"next: kash-pipeline run --shop {shop.path} --from {found.day} --to {found.day}",
+            markup=False,
+            soft_wrap=True,
+        )
     out.print(f"report: {folder / 'report.md'}", markup=False)
 
 
