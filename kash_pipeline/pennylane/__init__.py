@@ -15,7 +15,6 @@ from kash_pipeline.pennylane.auth import CompanyToken, Consent, OAuthConnection,
 from kash_pipeline.pennylane.client import TIMEOUT, Me, PennylaneClient, TokenSource
 from kash_pipeline.pennylane.pacing import Pacing, SharedPacing, bucket_of
 from kash_pipeline.settings import Environment, ShopFile, secret
-from kash_pipeline.warehouse.errors import SecretKeyError
 from kash_pipeline.warehouse.tokens import TokenStore
 
 __all__ = ["PennylaneClient", "connect", "consent", "disconnect"]
@@ -83,18 +82,10 @@ def disconnect(shop: ShopFile, engine: sa.Engine, env: Environment) -> bool:
     """Revoke the connection at PennyLane, then forget it here; False when there was none.
 
     Raises a PennylaneError when PennyLane cannot be told; the connection is then kept, so that it can be told later.
-    Raises SecretKeyError when the key does not open the tokens; they are forgotten all the same, or nobody could ever
-    connect again.
+    Raises SecretKeyError when the key does not open the tokens, which are kept too: the key may come back.
     """
     store = TokenStore.open(engine, env.home)
-    try:
-        known = store.get(shop.shop.id)
-    except SecretKeyError as error:
-        store.forget(shop.shop.id)
-        raise SecretKeyError(
-            f"{error.message}; they are forgotten here, and PennyLane could not be told",
-            next_step="withdraw the consent in PennyLane's settings, then: kash-pipeline pennylane login",
-        ) from None
+    known = store.get(shop.shop.id)
     if known.pair is not None:
         server = OAuthServer(shop)
         try:

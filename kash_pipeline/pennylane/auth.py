@@ -208,7 +208,7 @@ class OAuthServer:
             methods = answer.json().get("code_challenge_methods_supported", []) if answer.is_success else []
         except (httpx.RequestError, ValueError, AttributeError):
             return False  # no metadata, no PKCE: both are optional for the server
-        return "S256" in methods
+        return isinstance(methods, list) and "S256" in methods
 
     def authorize_url(self, scopes: tuple[str, ...], state: str, verifier: str | None) -> str:
         url, _ = self._client().create_authorization_url(
@@ -416,7 +416,10 @@ class Consent:
 
         Raises ConnectAgain when the person declined, the state is not ours or was used, or the code is refused.
         """
-        query = {name: values[0] for name, values in parse_qs(urlsplit(callback_url).query).items()}
+        try:
+            query = {name: values[0] for name, values in parse_qs(urlsplit(callback_url).query).items()}
+        except ValueError:  # no address at all, pasted by hand
+            query = {}
         with self._lock:
             expected = self._state
             # As bytes: of text, compare_digest takes ASCII only and fails on anything else.

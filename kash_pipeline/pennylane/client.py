@@ -79,7 +79,6 @@ class Me:
     company_name: str
     reg_no: str
     scopes: frozenset[str]
-    user_email: str | None
 
 
 @dataclass(frozen=True)
@@ -221,16 +220,6 @@ class FiscalYear:
 
 
 @dataclass(frozen=True)
-class Balance:
-    """Gross totals of one account over a period."""
-
-    number: str
-    label: str
-    debits: Decimal
-    credits: Decimal
-
-
-@dataclass(frozen=True)
 class Change:
     """One event of a changelog: `operation` is insert, update or delete of the record `id`."""
 
@@ -319,13 +308,11 @@ class PennylaneClient:
         """`GET /me`: needs no scope."""
         body = self._json("GET", "/me", "asking who we are")
         company = _get(body, "company", dict)
-        user = body.get("user")
         return Me(
             company_id=_get(company, "id", int),
             company_name=_get(company, "name", str),
             reg_no=str(company.get("reg_no") or ""),
             scopes=frozenset(str(scope) for scope in _get(body, "scopes", list)),
-            user_email=str(user["email"]) if isinstance(user, dict) and user.get("email") else None,
         )
 
     # --- journals, accounts, years ----------------------------------------------------------------------------
@@ -365,20 +352,6 @@ class PennylaneClient:
                 start=_date(item, "start"),
                 finish=_date(item, "finish"),
                 status=_get(item, "status", str),
-            )
-            for item in pages
-        ]
-
-    def trial_balance(self, first: date, last: date, *, auxiliary: bool = False) -> list[Balance]:
-        query = {"period_start": first.isoformat(), "period_end": last.isoformat()}
-        query["is_auxiliary"] = "true" if auxiliary else "false"
-        pages = self._pages("/trial_balance", "reading the trial balance", query=query, sort=None, limit=1000)
-        return [
-            Balance(
-                number=_get(item, "number", str),
-                label=str(item.get("label") or ""),
-                debits=_amount(item, "debits"),
-                credits=_amount(item, "credits"),
             )
             for item in pages
         ]
@@ -440,9 +413,9 @@ class PennylaneClient:
 
         The only place where a deletion in the application shows. `start_date` must not be sent with a cursor.
         """
-        query = {"start_date": since.isoformat().replace("+00:00", "Z")}
+        start = {"start_date": since.isoformat().replace("+00:00", "Z")}
         pages = self._pages(
-            "/changelogs/ledger_entry_lines", "reading changes", query=query, sort=None, limit=1000, query_once=True
+            "/changelogs/ledger_entry_lines", "reading changes", sort=None, limit=1000, first_page=start
         )
         for item in pages:
             yield Change(
@@ -509,18 +482,16 @@ class PennylaneClient:
         filters: list[dict[str, object]] | None = None,
         sort: str | None = "id",
         limit: int = 100,
-        query: dict[str, str] | None = None,
-        query_once: bool = False,
+        first_page: dict[str, str] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Every item of a list. A cursor holds a position only, so filter and sort go with each page."""
+        """Every item of a list. A cursor holds a position only, so filter and sort go with each page; what may not
+        stand beside a cursor is in `first_page`."""
         steady: dict[str, str] = {"limit": str(limit)}
         if filters:
             steady["filter"] = json.dumps(filters, separators=(",", ":"))
         if sort:
             steady["sort"] = sort
-        if not query_once:
-            steady |= query or {}
-        params = steady | (query or {})
+        params = steady | (first_page or {})
         seen: set[str] = set()
         while True:
             body = self._json("GET", path, doing, params=params)

@@ -158,7 +158,7 @@ class TokenStore:
                 raise SecretKeyError(
                     f"the tokens of connection {name!r} were encrypted with another key",
                     next_step=f"set {KEY_VARIABLE} (or restore {KEY_FILE} in KASH_HOME) as it was, or connect again: "
-                    "kash-pipeline pennylane logout, then login",
+                    "kash-pipeline pennylane logout --forget, then login",
                 ) from None
             pair = TokenPair(opened["access_token"], opened["refresh_token"], row["expires_at"])
         return Connection(

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 import sqlalchemy as sa
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from cryptography.fernet import Fernet
 
 from kash_pipeline.cli.pennylane import pennylane as command
 from kash_pipeline.errors import SettingsError
@@ -117,6 +118,7 @@ def test_a_forged_state_stores_nothing_and_the_right_person_may_still_come(here:
             genuine.replace("state=", "stat="),
             genuine.replace(state, "%C3%A9%F0%9F%94%91"),
             "http://x/?code=1",
+            "http://[ pasted in haste",
         ):
             with pytest.raises(StateMismatch):
                 attempt.finish(forged)
@@ -295,6 +297,23 @@ def test_each_answer_of_the_token_endpoint_has_one_meaning_and_is_never_quoted(
 
 
 @pytest.mark.parametrize(
+    ("told", "speaks"),
+    [
+        ('{"code_challenge_methods_supported": ["plain", "S256"]}', True),
+        ('{"code_challenge_methods_supported": ["plain"]}', False),
+        ('{"code_challenge_methods_supported": null}', False),
+        ("{}", False),
+        ("[]", False),
+        ("<html>", False),
+    ],
+)
+def test_pkce_is_sent_when_the_metadata_offer_it(told: str, speaks: bool) -> None:
+    http = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, text=told)))
+    with closing(OAuthServer(shop_file("https://x", auth="oauth"), http)) as server:
+        assert server.speaks_pkce() is speaks
+
+
+@pytest.mark.parametrize(
     ("name", "value"), [("url", "http://pennylane.example"), ("redirect_url", "http://shop.example/")]
 )
 def test_tokens_and_codes_never_leave_this_machine_in_clear(name: str, value: str) -> None:
@@ -427,6 +446,18 @@ def test_a_withdrawn_consent_holds_publishing_with_one_message_while_the_books_g
 # --- end, command line, secrets ---------------------------------------------------------------------------------------
 
 
+def command_line(here: World, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`kash-pipeline pennylane` for this shop."""
+    monkeypatch.setenv("KASH_HOME", str(here.env.home))
+    monkeypatch.setenv("KASH_DATABASE_URL", database_url)
+    path = here.env.home / "shop.toml"
+    path.write_text(
+        '[shop]\nid = "shop"\nname = "Boulangerie"\n[source]\nkind = "files"\npath = "facts"\n'
+        f'[pennylane]\nurl = "{here.url}"\n[[chart]]\nfrom = "2020-01-01"\n'
+    )
+    return lambda *words: CliRunner().invoke(command, [*words, "--shop", str(path)], catch_exceptions=False)
+
+
 def test_disconnecting_revokes_at_pennylane_and_forgets_here(here: World) -> None:
     connect_sandbox(here.shop, here.engine, here.env)
     token = pair_of(here).access_token
@@ -437,14 +468,21 @@ def test_disconnecting_revokes_at_pennylane_and_forgets_here(here: World) -> Non
     assert not disconnect(here.shop, here.engine, here.env)
 
 
-def test_with_another_key_nobody_consents_in_vain_and_a_logout_makes_room(here: World) -> None:
+def test_with_another_key_nobody_consents_in_vain_and_the_tokens_wait_for_their_key(
+    here: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connect_sandbox(here.shop, here.engine, here.env)
-    (here.env.home / "secret.key").unlink()
-    with pytest.raises(SecretKeyError, match="another key"), consent(here.shop, here.engine, here.env):
-        pytest.fail("a person would consent now, for nothing")
-    with pytest.raises(SecretKeyError, match="forgotten here") as caught:
-        disconnect(here.shop, here.engine, here.env)
-    assert "login" in caught.value.next_step
+    with monkeypatch.context() as other:
+        other.setenv("KASH_SECRET_KEY", Fernet.generate_key().decode())
+        with pytest.raises(SecretKeyError, match="another key") as caught, consent(here.shop, here.engine, here.env):
+            pytest.fail("a person would consent now, for nothing")
+        assert "logout --forget" in caught.value.next_step
+        with pytest.raises(SecretKeyError):
+            disconnect(here.shop, here.engine, here.env)
+    assert pair_of(here), "a mistyped key must not cost the connection"
+    monkeypatch.setenv("KASH_SECRET_KEY", Fernet.generate_key().decode())
+    logged_out = command_line(here, database_url, monkeypatch)("logout", "--forget")
+    assert "Forgotten here" in logged_out.output
     assert connect_sandbox(here.shop, here.engine, here.env).company_name == "Boulangerie du Port"
 
 
@@ -459,14 +497,7 @@ def test_a_revocation_that_fails_keeps_the_connection(here: World) -> None:
 def test_login_status_logout_on_the_command_line(
     here: World, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KASH_HOME", str(here.env.home))
-    monkeypatch.setenv("KASH_DATABASE_URL", database_url)
-    path = here.env.home / "shop.toml"
-    path.write_text(
-        '[shop]\nid = "shop"\nname = "Boulangerie"\n[source]\nkind = "files"\npath = "facts"\n'
-        f'[pennylane]\nurl = "{here.url}"\n[[chart]]\nfrom = "2020-01-01"\n'
-    )
-    run = lambda *words: CliRunner().invoke(command, [*words, "--shop", str(path)], catch_exceptions=False)  # noqa: E731
+    run = command_line(here, database_url, monkeypatch)
     assert "Connected to Boulangerie du Port" in run("login", "--sandbox").output
     shown = run("status")
     assert shown.exit_code == 0
