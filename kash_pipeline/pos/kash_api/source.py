@@ -70,8 +70,8 @@ class KashApiSource:
     detail            the list has no lines: one getOrder.php per new or changed order, `parallel` at once
     memory            what was read of each order before, and what reports were kept of
     control_totals    each day's report is read too (`DayOfSales.control`)
-    evidence          further forms of the report (CSV, PDF) to be kept: asked for when the day's orders, payments or
-                      totals are other than at the last time, and once more when the day is over
+    evidence          further forms of the report (CSV, PDF) to be kept: asked for when the day is over and its orders,
+                      payments or totals are other than at the last time
     now               the time, passed in
     """
 
@@ -268,10 +268,11 @@ class KashApiSource:
         """The further forms of a day's report, unless they were kept of these very facts and totals.
 
         The totals are compared as they were read, not the page: a report prints when it was made. A report is signed
-        once its period is over (documented), so one of the running day is not the last.
+        once its period is over (documented), so none is asked for of a day that still runs.
         """
-        over = self._now() >= day_start(next_day(day), self._clock.zone, self._clock.day_starts_at)
-        hasher = hashlib.sha256(repr((sorted(self._evidence), over)).encode())
+        if self._now() < day_start(next_day(day), self._clock.zone, self._clock.day_starts_at):
+            return
+        hasher = hashlib.sha256(repr(sorted(self._evidence)).encode())
         for name, frame in parts.items():
             if frame is not None:
                 hasher.update(content_digest(to_arrow(frame, FILED[name])).encode())
