@@ -121,7 +121,7 @@ class Account:
                 ]
             )
         if script == "getOTPForAccount.php":
-            if not known or form.get("accountID", next(iter(self.shops))) not in self.shops:
+            if not known or form.get("accountID") not in (None, *self.shops):
                 return _json({"success": False, "result": "Unknown account"})
             if len(self.shops) > 1 and "accountID" not in form:
                 return _json({"success": False, "result": "Several accounts"})
