@@ -17,7 +17,7 @@ def ask(url: str, database_url: str, home: str, start: Barrier, answers: "Queue[
     env = Environment(home=Path(home), lake_url=home, database_url=database_url, shop_path=Path(home) / "shop.toml")
     try:
         with connect(shop_file(url, auth="oauth"), engine, env, pacing=NoPacing()) as client:
-            start.wait(60)
+            start.wait(120)
             answers.put(client.me().company_name)
     except Exception as error:  # noqa: BLE001 - the test compares what comes back
         answers.put(repr(error))

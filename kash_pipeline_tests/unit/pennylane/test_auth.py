@@ -343,7 +343,7 @@ def test_twenty_processes_with_an_expired_token_send_one_refresh(here: World, da
     ]
     for process in processes:
         process.start()
-    assert [answers.get(timeout=60) for _ in processes] == ["Boulangerie du Port"] * 20
+    assert [answers.get(timeout=120) for _ in processes] == ["Boulangerie du Port"] * 20
     for process in processes:
         process.join()
     assert here.sandbox.requests.refreshes() == 1
