@@ -203,6 +203,15 @@ def wakes(waiting: Sequence[Waiting], registers: int, now: datetime) -> list[Wak
     return found
 
 
+def days_to_wake(waiting: Sequence[Waiting], first: date, today: date) -> tuple[list[Waiting], list[Waiting]]:
+    """The days a run can be asked for, and those that never can be: before the shop's first chart.
+
+    A value date may lie in the future (documented): such a day waits until it has come.
+    """
+    come = [day for day in waiting if day.business_day <= today]
+    return [day for day in come if day.business_day >= first], [day for day in come if day.business_day < first]
+
+
 def wake_up_sensor(
     shop: ShopFile,
     default_status: dg.DefaultSensorStatus,
@@ -223,14 +232,19 @@ def wake_up_sensor(
         context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[sa.Engine], lake: dg.ResourceParam[Lake]
     ) -> dg.SensorResult | dg.SkipReason:
         events = WakeUps(warehouse, shop.shop.id)
-        waiting = events.waiting(CLOSE)
+        at = now()
+        waiting, never = days_to_wake(events.waiting(CLOSE), shop.chart[0].start, at.astimezone(shop.zone).date())
+        if never:
+            days = ", ".join(str(day.business_day) for day in never)
+            context.log.warning("the till told of %s, before the first [[chart]] of the shop: not read", days)
+            events.asked(never)
         if not waiting:
             return dg.SkipReason("the till told of nothing new")
         if publishing_is_under_way(context.instance):
             # Events wait on: the next tick finds these and what came in since.
             return dg.SkipReason("a run over the till's days is under way")
         registers = len(lake.read_reference("registers")) if lake.has_reference("registers") else 1
-        due = wakes(waiting, registers, now())
+        due = wakes(waiting, registers, at)
         if not due:
             return dg.SkipReason("a register closed; others have not, and it is not quiet yet")
         for wake in due:

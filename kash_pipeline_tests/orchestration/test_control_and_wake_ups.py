@@ -219,6 +219,21 @@ def test_one_register_of_two_closes_and_the_day_is_done_when_it_is_quiet(ticks: 
     assert [whole for _, whole in ticks.asked] == [False, False, True]
 
 
+def test_a_day_that_has_not_come_waits_and_one_before_the_books_is_dropped(ticks: Ticks) -> None:
+    """A value date may lie in the future, and a person may mistype it: a run over such a day would only fail."""
+    today = ticks.at.date()
+    tomorrow, long_ago = today + timedelta(days=1), date(2024, 12, 31)  # the first chart begins in 2025
+    for at, day in enumerate((tomorrow, long_ago, today)):
+        ticks.events.note(f"validated:{at}", "validated", day, ticks.at, "hash")
+    ticks.until(ticks.at + 5 * MINUTE)
+    assert [whole for _, whole in ticks.asked] == [False]
+    assert [day.business_day for day in ticks.events.waiting(CLOSE)] == [tomorrow]
+    ticks.at = datetime(2026, 3, 14, 22, 55, tzinfo=UTC)  # in Paris the 15th begins at 23:00 UTC
+    ticks.until(ticks.at + 10 * MINUTE)
+    assert [at.hour for at, _ in ticks.asked] == [6, 23]
+    assert ticks.events.waiting(CLOSE) == []
+
+
 def test_the_sensor_asks_once_for_each_day_with_events(engine: sa.Engine, lake: Lake, tmp_path: Any) -> None:
     shop = kash_shop()
     sensor = wake_up_sensor(shop, dg.DefaultSensorStatus.STOPPED)
