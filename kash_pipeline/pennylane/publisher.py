@@ -649,6 +649,8 @@ class _Run:
         while self.moved and self.stop is None:
             keys, self.moved = set(self.moved), []
             rows = sorted((row for key in keys if (row := self.ledger.row(key))), key=lambda row: (row.date, row.key))
+            if not rows:
+                break  # their facts changed meanwhile, and the ledger dissolved them
             ahead, others = rows[0], [row for row in rows[1:] if row.date == rows[0].date]
             self.moved = [row.key for row in rows if row.date != ahead.date]
             posted += self._post_window([ahead])

@@ -40,7 +40,7 @@ from kash_pipeline.warehouse.publication import (
     owner_alive,
     this_process,
 )
-from kash_pipeline.warehouse.tables import ENTRIES, ENTRY_LINES, PUBLICATION
+from kash_pipeline.warehouse.tables import ENTRIES, ENTRY_LINES, HELD, PUBLICATION
 from kash_pipeline.warehouse.windows import copy_in, lock_windows, sql_frame
 
 __all__ = [
@@ -59,6 +59,10 @@ __all__ = [
 ]
 
 _P = PUBLICATION.c
+# A replacement's lines are fixed when it is made; `sync` may meanwhile have noted that the books say something else.
+_DIGEST_OF_CONTENT = sa.case(
+    (sa.and_(_P.role == "replacement", _P.sent_digest.is_not(None)), _P.sent_digest), else_=_P.digest
+)
 _TURN_LOCK = 0x6B70  # "kp": class of the advisory locks that publishers hold
 _ROW_COLUMNS = [_P[item.name] for item in fields(Row)]
 _HEADER = ("kind", "business_day", "register_id", "journal", "date", "label", "line_count", "amount_cents", "digest")
@@ -494,6 +498,7 @@ class PublicationLedger:
 
     def _put_aside(self, key: str, state: State, error: str, *, remote_id: int | None = None) -> None:
         with self._engine.begin() as connection:
+            self._lock_family(connection, key)
             row = self._update(
                 connection,
                 _P.key == key,
@@ -501,6 +506,7 @@ class PublicationLedger:
                 state=state,
                 error=error,
                 remote_id=remote_id,
+                digest=_DIGEST_OF_CONTENT,
                 sent_digest=None,
                 sent_entry=None,
                 owner=None,
@@ -508,6 +514,7 @@ class PublicationLedger:
             if row is None:
                 raise self._not_allowed(self._locked_row(connection, key), state)
             self._drop_if_unwanted(connection, row)
+            self._dissolve_if_stale(connection, row)
 
     def move(self, key: str, day: date, why: str) -> None:
         """A correction that PennyLane refused for its date is to be sent on `day` instead, under the same key.
@@ -516,6 +523,7 @@ class PublicationLedger:
         not a correction that waits, or another process is sending it.
         """
         with self._engine.begin() as connection:
+            self._lock_family(connection, key)
             row = self._update(
                 connection,
                 _P.key == key,
@@ -527,16 +535,19 @@ class PublicationLedger:
                 # Tries on other days are no reason to give this one up.
                 attempts=0,
                 error=why,
+                digest=_DIGEST_OF_CONTENT,
                 sent_digest=None,
                 sent_entry=None,
                 owner=None,
             )
             if row is None:
                 raise self._not_allowed(self._locked_row(connection, key), f"one of {day}")
+            self._dissolve_if_stale(connection, row)
 
     def back_to_ready(self, key: str, error: str | None = None) -> None:
         """It is certainly not in PennyLane: it may be sent (again). `error` says what happened, for the reader."""
         with self._engine.begin() as connection:
+            self._lock_family(connection, key)
             row = self._update(
                 connection,
                 _P.key == key,
@@ -545,6 +556,7 @@ class PublicationLedger:
                 state="ready",
                 error=error,
                 remote_id=None,
+                digest=_DIGEST_OF_CONTENT,
                 sent_digest=None,
                 sent_entry=None,
                 owner=None,
@@ -553,6 +565,48 @@ class PublicationLedger:
                 raise self._not_allowed(self._locked_row(connection, key), "ready")
             self._refresh(connection, row)
             self._drop_if_unwanted(connection, row)
+            self._dissolve_if_stale(connection, row)
+
+    def _lock_family(self, connection: sa.Connection, key: str) -> None:
+        """All rows of an entry with its corrections, in the order in which `sync` locks them."""
+        family = sa.select(_P.base_key).where(_P.shop_id == self.shop_id, _P.key == key).scalar_subquery()
+        connection.execute(
+            sa.select(_P.key)
+            .where(_P.shop_id == self.shop_id, _P.base_key == family)
+            .order_by(_P.key)
+            .with_for_update()
+        )
+
+    def _dissolve_if_stale(self, connection: sa.Connection, row: Row) -> None:
+        """While a replacement was being sent, its facts changed: as it never arrived, it is made anew, see `changed`.
+
+        Only `sync` compares otherwise, and it leaves what is being sent alone.
+        """
+        if row.role != "replacement":
+            return
+        entry = ENTRIES.c
+        header = connection.execute(
+            sa.select(
+                *(entry[name] for name in ("kind", "business_day", "register_id", "journal", "date", "label")),
+                entry.lines.label("line_count"),
+                entry.debit_cents.label("amount_cents"),
+                entry.digest,
+            ).where(entry.shop_id == self.shop_id, entry.entry_key == row.base_key)
+        ).mappings()
+        found = header.one_or_none()
+        wanted = {} if found is None else {row.base_key: dict(found)}
+        is_held = connection.execute(
+            sa.select(sa.func.count()).where(
+                HELD.c.shop_id == self.shop_id,
+                HELD.c.business_day == row.business_day,
+                HELD.c.register_id == row.register_id,
+            )
+        ).scalar_one()
+        family = connection.execute(
+            sa.select(*_ROW_COLUMNS).where(_P.shop_id == self.shop_id, _P.base_key == row.base_key).order_by(_P.key)
+        ).mappings()
+        held = {(row.business_day, row.register_id)} if is_held else set()
+        self._write(connection, decide([_row(one) for one in family], wanted, held), wanted)
 
     def _refresh(self, connection: sa.Connection, row: Row) -> None:
         """The facts may have changed while it was being sent: the header is then that of another content."""

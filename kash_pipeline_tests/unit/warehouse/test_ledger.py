@@ -341,6 +341,37 @@ def test_a_correction_half_sent_is_finished_with_the_newest_content(
     assert replacement.content.amount_cents == 160
 
 
+@pytest.mark.parametrize("end", ["not there", "refused", "moved"])
+@pytest.mark.parametrize("reversal_sent", [True, False])
+def test_a_replacement_whose_facts_changed_while_it_was_sent_is_made_anew(
+    engine: sa.Engine, ledger: PublicationLedger, end: str, reversal_sent: bool
+) -> None:
+    """Its content is that of before: sent again under the new digest, nobody would ever correct it."""
+    build(engine, [MONDAY], entries(("A", MONDAY, 100)))
+    post(ledger, "A", verify=True)
+    (changed,) = build(engine, [MONDAY], entries(("A", MONDAY, 150))).changed_after_sending
+    correct(engine, ledger, changed, 150)
+    if reversal_sent:
+        post(ledger, "A-R1", remote_id=910)
+    assert ledger.begin("A-N1", company_id=COMPANY) is not None
+    assert build(engine, [MONDAY], entries(("A", MONDAY, 160))).changed_after_sending == []
+    if end == "not there":
+        ledger.back_to_ready("A-N1")
+    elif end == "refused":
+        ledger.refused("A-N1", "no")
+    else:
+        ledger.move("A-N1", TUESDAY, "closed")
+    assert states(ledger) == ({"A": "superseded", "A-R1": "sent"} if reversal_sent else {"A": "verified"})
+    (again,) = ledger.changed(MONDAY, MONDAY)
+    assert (again.row.key, again.how) == ("A", "reappeared" if reversal_sent else "changed")
+    correct(engine, ledger, again, 160)
+    intent = ledger.begin("A-N1", company_id=COMPANY)
+    assert intent is not None
+    assert intent.content.amount_cents == 160
+    ledger.sent("A-N1", 920, [1, 2])
+    assert ledger.changed(MONDAY, MONDAY) == []
+
+
 def test_a_change_while_sending_is_told_once_it_has_arrived(engine: sa.Engine, ledger: PublicationLedger) -> None:
     build(engine, [MONDAY], entries(("A", MONDAY, 100)))
     ledger.begin("A", company_id=COMPANY)
