@@ -47,16 +47,14 @@ NUMBERED_NEARBY = 35
 class Builder:
     """Builds stretches of days one after the other, from `first` on; nothing is written.
 
-    With `missing="skip"` days that were never read are as days without sales. Raises LakeError when the till's
-    reference data was never read.
+    Raises LakeError when the till's reference data was never read.
     """
 
-    def __init__(self, engine: sa.Engine, lake: Lake, shop: ShopFile, first: date, *, missing: str = "raise") -> None:
+    def __init__(self, engine: sa.Engine, lake: Lake, shop: ShopFile, first: date) -> None:
         for name in _NEEDED:
             lake.read_reference(name)
         self._lake = lake
         self._shop = shop
-        self._missing = missing
         self._dated = Dated(engine, shop)
         self._carry = accounting.Carry()
         self._next = min(lake.days("orders"), default=first)
@@ -88,13 +86,16 @@ class Builder:
         """What the days built so far, and those before them, leave behind."""
         return self._carry
 
-    def build(self, days: Sequence[date], *, missing: str | None = None) -> tuple[Facts, BuildResult]:
-        """The facts of `days` (in order, after those built before) and what the books say of them.
+    def build(self, days: Sequence[date], *, missing: str = "raise") -> tuple[Facts, BuildResult]:
+        """The facts of `days` (in order, after those built before) and what the books say of them; days between are
+        skipped.
 
         Each day is built with the reference data that held on it: a renaming in mid-month leaves the days before it as
-        they were.
+        they were. Raises MissingDays for days that were never read; with `missing="skip"` they are as days without
+        sales.
         """
-        read = self._lake.read_facts(days[0], days[-1], categories=True, missing=missing or self._missing)
+        self.skip_to(days[0])
+        read = self._lake.read_facts(days[0], days[-1], categories=True, missing=missing)
         pieces: list[dict[str, pd.DataFrame]] = []
         facts = read
         for window in self._dated.windows(days):

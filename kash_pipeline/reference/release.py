@@ -52,7 +52,7 @@ def outlook(
     """Try out the held days with the shop file and the reference data of now; nothing is written.
 
     A day is cured when at least one of its held register-days would be built. Only held days are built, a month at most
-    at a time; of the days between, what they leave behind is worked out (Builder.skip_to). `progress(done, of)` counts
+    at a time; of the days between, what they leave behind is worked out (Builder). `progress(done, of)` counts
     held days. Raises LakeError when facts of held days are gone.
     """
     held = held_reasons(engine, shop)
@@ -65,7 +65,6 @@ def outlook(
     for stretch in runs_of(days):
         for _, month in groupby(stretch, key=lambda day: (day.year, day.month)):
             tried = list(month)
-            builder.skip_to(tried[0])
             _, built = builder.build(tried)
             still.append(built.held)
             done += len(tried)
