@@ -190,7 +190,8 @@ def _kept(kept: ChartPeriod | None, name: str) -> dict[str, Choice]:
 
 
 def _has(kept: ChartPeriod | None, name: str, rate_bp: int) -> bool:
-    return kept is not None and any(key != "default" and rate_to_bp(key) == rate_bp for key in getattr(kept, name))
+    """Whether the file's table answers for a rate; its default does for every one."""
+    return kept is not None and any(key == "default" or rate_to_bp(key) == rate_bp for key in getattr(kept, name))
 
 
 def _single(kept: ChartPeriod | None, key: str) -> Choice | None:
@@ -347,9 +348,11 @@ def _methods(
             continue
         service = next((number for word, number in _BY_NAME if word in name.lower()), None)
         service_account = accounts.there(service) if service else None
+        if kind in methods:
+            continue
         if service_account is not None:
             by_id[method] = Choice(service_account.number, f"{_said(name)}, by its name; {service_account.origin}")
-        elif kind == "other" and kind not in methods:
+        elif kind == "other":
             if chapters is not None:
                 continue  # without a chapter it is 511, as Kash.click documents
             by_id[method] = Choice(
@@ -357,7 +360,7 @@ def _methods(
                 f"{_said(name)} is of no kind that the till tells: find out what it is, then add "
                 f'{toml_key(method)} = "..." to methods_by_id (cards 511..., vouchers 419..., {_other(accounts)})',
             )
-        elif kind not in methods:
+        else:
             new.setdefault(kind, []).append(name)
     chosen = {kind: _of_kind(accounts, kind, direct=direct) for kind in new}
     in_511 = [kind for kind in new if chosen[kind] is None and SUGGESTED_METHODS[kind].startswith("511")]
