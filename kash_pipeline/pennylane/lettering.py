@@ -59,7 +59,8 @@ select line.value ->> 'customer_id' as customer_id, p.key,
        (line.value ->> 'debit_cents')::bigint - (line.value ->> 'credit_cents')::bigint as amount_cents
 from kash.publication p
 cross join lateral jsonb_array_elements(p.sent_entry -> 'lines') with ordinality as line (value, position)
-where p.shop_id = :shop and p.company_id = :company and p.verified_at is not null
+where p.shop_id = :shop and p.company_id = coalesce(cast(:company as bigint), p.company_id)
+  and p.verified_at is not null
   and line.value ->> 'customer_id' is not null and line.value ->> 'account' like '411%'
   and not exists (
     select from kash.pennylane_lettered l
@@ -71,6 +72,22 @@ order by 1, p.date, p.key, line.position
 )
 
 
+def _groups(engine: sa.Engine, shop: ShopFile, company_id: int | None) -> list[list[OpenLine]]:
+    with engine.connect() as connection:
+        rows = connection.execute(_OPEN, {"shop": shop.shop.id, "company": company_id}).all()
+    return groups_of(OpenLine(*row) for row in rows)
+
+
+def letters(shop: ShopFile) -> bool:
+    """Whether this shop's customers have accounts of their own, to be lettered by us."""
+    return shop.pennylane is not None and shop.pennylane.letter and shop.shop.named_customers == "own_account"
+
+
+def unlettered(engine: sa.Engine, shop: ShopFile) -> bool:
+    """Whether a group waits: its lines were read back, and the publisher was killed before it lettered them."""
+    return letters(shop) and bool(_groups(engine, shop, None))
+
+
 def letter_customers(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, company_id: int) -> LetteringReport:
     """Letter every group of customers' lines that sums to zero and was read back as sent.
 
@@ -78,9 +95,7 @@ def letter_customers(client: PennylaneClient, engine: sa.Engine, shop: ShopFile,
     Raises a PennylaneError when PennyLane cannot be asked; what was lettered until then is kept.
     """
     report = LetteringReport()
-    with engine.connect() as connection:
-        rows = connection.execute(_OPEN, {"shop": shop.shop.id, "company": company_id}).all()
-    for group in groups_of(OpenLine(*row) for row in rows):
+    for group in _groups(engine, shop, company_id):
         ids = [line.line_id for line in group]
         why = None
         try:

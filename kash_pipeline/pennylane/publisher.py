@@ -55,7 +55,7 @@ from kash_pipeline.pennylane.errors import (
     Unauthorized,
     WrongCompany,
 )
-from kash_pipeline.pennylane.lettering import LetteringReport, letter_customers
+from kash_pipeline.pennylane.lettering import LetteringReport, letter_customers, letters, unlettered
 from kash_pipeline.schemas.columns import empty
 from kash_pipeline.schemas.facts import CUSTOMERS
 from kash_pipeline.settings import ShopFile
@@ -239,6 +239,7 @@ class Publisher:
                     or changed
                     or self._ledger.ready(first, last, limit=1)
                     or self._ledger.rows(first, last, states=["sent"])
+                    or unlettered(self._engine, self._shop)
                 ):
                     run.run(first, last, doubtful)
         except (PennylaneError, DBAPIError) as error:
@@ -332,7 +333,7 @@ class _Run:
                 reading.result()
         if self.stop is not None:
             raise self.stop
-        if self.shop.pennylane is not None and self.shop.pennylane.letter and self.books.own_accounts:
+        if letters(self.shop):
             self.report.lettering = letter_customers(self.client, self.engine, self.shop, self.company_id)
 
     # --- facts that changed after sending -------------------------------------------------------------------------

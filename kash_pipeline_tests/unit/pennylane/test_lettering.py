@@ -66,6 +66,19 @@ def test_orders_and_payments_of_a_customer_are_lettered_and_a_rerun_asks_nothing
     assert here.sandbox.requests.all() == []
 
 
+def test_what_a_killed_publisher_left_unlettered_is_lettered_by_the_next_though_nothing_is_to_be_sent(
+    here: World, make_pennylane: Callable[..., World]
+) -> None:
+    killed = make_pennylane(letter=False)  # as one that ended between reading back and lettering
+    killed.book(DAYS, make_books(DAYS, registers=["K1"], customer="7"))
+    killed.publish(customers=LEA)
+    assert lettered(here) == set()
+    report = here.publish()
+    assert (report.posted, report.lettering.groups) == (0, 2)
+    assert set().union(*lettered(here)) == set(own_lines(here))
+    assert here.publish().nothing_to_do
+
+
 def test_what_a_person_lettered_is_left_and_told(here: World, make_pennylane: Callable[..., World]) -> None:
     unlettered = make_pennylane(letter=False)
     unlettered.book(DAYS, make_books(DAYS, registers=["K1"], customer="7"))
