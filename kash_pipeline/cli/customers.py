@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
+from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.reference.customers import forget as forget_customer
-from kash_pipeline.settings import Environment, load_shop
-from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.lake import Lake
 
 
@@ -21,18 +20,12 @@ def customers() -> None:
 
 @customers.command()
 @click.argument("customer_id")
-@click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file.  [default: KASH_SHOP]")
+@shop_option
 def forget(customer_id: str, shop_path: Path | None) -> None:
     """Remove what says who customer CUSTOMER_ID (the till's number) is. Entries keep the number."""
-    env = Environment.read()
-    shop = load_shop(shop_path or env.shop_path)
-    engine = database.open_engine(server.database_url(env))
-    try:
-        database.upgrade(engine)
+    with opened(shop_path) as (shop, engine, env):
         lake = Lake(env.lake_url, shop.shop.id)
         done = forget_customer(engine, lake, shop, customer_id, lake_url=env.lake_url, now=datetime.now(UTC))
-    finally:
-        engine.dispose()
     click.echo(f"customer {customer_id} is forgotten here and stays so when the till lists them again")
     click.echo(
         f"  {done.redacted} raw answers no longer name them, {done.emptied} of them emptied; each keeps its hash and "

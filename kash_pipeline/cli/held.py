@@ -13,13 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from kash_pipeline.cli.console import console
+from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.reference.release import held_reasons, next_steps
-from kash_pipeline.settings import Environment, load_shop
-from kash_pipeline.warehouse import database, server
 
 
 @click.command()
-@click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file.  [default: KASH_SHOP]")
+@shop_option
 @click.option("--reason", help="Only what is held for this reason, such as unmapped_method.")
 @click.option("--all", "--days", "every", is_flag=True, help="Every register-day with what holds it, not their number.")
 def held(shop_path: Path | None, reason: str | None, every: bool) -> None:
@@ -27,14 +26,8 @@ def held(shop_path: Path | None, reason: str | None, every: bool) -> None:
 
     Exit code 0: nothing waits; 2: something does; 1: it could not work.
     """
-    env = Environment.read()
-    shop = load_shop(shop_path or env.shop_path)
-    engine = database.open_engine(server.database_url(env))
-    try:
-        database.upgrade(engine)
+    with opened(shop_path) as (shop, engine, _):
         found = held_reasons(engine, shop)
-    finally:
-        engine.dispose()
     out = console()
     own = found if reason is None else found[found["reason"] == reason]
     name = escape(shop.shop.name)

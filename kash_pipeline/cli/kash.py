@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kash_pipeline.cli.console import console
+from kash_pipeline.cli.opening import shop_option
 from kash_pipeline.cli.options import Day
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.pos.kash_api import credentials, login, opening
@@ -34,9 +35,6 @@ def kash() -> None:
     """Log in to Kash.click, probe an account, keep or drop raw answers."""
 
 
-_shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file; default: KASH_SHOP.")
-
-
 def _loaded(shop_path: Path | None) -> tuple[ShopFile, Environment, str]:
     env = Environment.read()
     shop = load_shop(shop_path or env.shop_path)
@@ -49,7 +47,7 @@ def _loaded(shop_path: Path | None) -> tuple[ShopFile, Environment, str]:
 
 
 @kash.command("login")
-@_shop
+@shop_option
 @click.option("--otp", "otp_email", metavar="EMAIL", help="Have a one-time password sent to this address.")
 @click.option("--account", metavar="ID", help="Which shop, with --otp, where the address has several.")
 @click.option("--password", "password_email", metavar="EMAIL", help="Log in with the account's password.")
@@ -77,7 +75,7 @@ def log_in(shop_path: Path | None, otp_email: str | None, account: str | None, p
 
 
 @kash.command()
-@_shop
+@shop_option
 def logout(shop_path: Path | None) -> None:
     """Forget the key kept here. Kash.click documents no way to revoke it: change it in its Webservices page."""
     shop, env, _ = _loaded(shop_path)
@@ -86,7 +84,7 @@ def logout(shop_path: Path | None) -> None:
 
 
 @kash.command()
-@_shop
+@shop_option
 @click.option("--day", type=Day(), required=True, help="A business day with sales, already over.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report.  [default: probe-DAY]")
 def probe(shop_path: Path | None, day: date, out: Path | None) -> None:
@@ -174,7 +172,7 @@ def _show(out: Console, found: Findings, folder: Path, shop: ShopFile) -> None:
 
 
 @kash.command()
-@_shop
+@shop_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, behind a TLS proxy.")
 @click.option("--port", default=8790, show_default=True, type=click.IntRange(1, 65535))
 def webhook(shop_path: Path | None, host: str, port: int) -> None:
@@ -200,7 +198,7 @@ def webhook(shop_path: Path | None, host: str, port: int) -> None:
 
 
 @kash.command()
-@_shop
+@shop_option
 @click.option("--drop", is_flag=True, help="Delete them; without it, they are only counted.")
 def retain(shop_path: Path | None, drop: bool) -> None:
     """Raw answers older than raw_years of [source], counted or deleted. Facts, entries and a record of what was deleted

@@ -3,18 +3,17 @@
 Only options and printing belong here; what is looked for is kash_pipeline/reference/.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import click
-import sqlalchemy as sa
 from rich.markup import escape
 from rich.table import Table
 
 from kash_pipeline.cli.console import console
+from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.cli.options import Day, ordered
 from kash_pipeline.reference import store
 from kash_pipeline.reference.changes import report
@@ -23,8 +22,7 @@ from kash_pipeline.reference.mapping import check as look_for
 from kash_pipeline.reference.proposal import propose as proposal
 from kash_pipeline.reference.release import waiting_days
 from kash_pipeline.reference.sides import gather, read_company, read_till
-from kash_pipeline.settings import Environment, ShopFile, load_shop
-from kash_pipeline.warehouse import database, server
+from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -36,21 +34,8 @@ def mapping() -> None:
 
 
 def _options(command: F) -> F:
-    shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file.  [default: KASH_SHOP]")
     fresh = click.option("--fresh", is_flag=True, help="Read both systems now, instead of what was last stored.")
-    return shop(fresh(command))
-
-
-@contextmanager
-def _opened(shop_path: Path | None) -> Iterator[tuple[ShopFile, Environment, sa.Engine]]:
-    env = Environment.read()
-    shop = load_shop(shop_path or env.shop_path)
-    engine = database.open_engine(server.database_url(env))
-    try:
-        database.upgrade(engine)
-        yield shop, env, engine
-    finally:
-        engine.dispose()
+    return shop_option(fresh(command))
 
 
 @mapping.command()
@@ -66,7 +51,7 @@ def propose(shop_path: Path | None, fresh: bool, start: date | None, direct: boo
     What the file names already is kept; each entry says where it comes from. Exit code 2: something in it is for a
     person to decide.
     """
-    with _opened(shop_path) as (shop, env, engine):
+    with opened(shop_path) as (shop, engine, env):
         begin = start or shop.chart[-1].start
         today = _today(shop)
         sides = gather(engine, shop, env, today, today, fresh=fresh)
@@ -84,7 +69,7 @@ def check(shop_path: Path | None, fresh: bool, first: date | None, last: date | 
 
     Exit code 0: nothing is missing; 2: days would be held or refused.
     """
-    with _opened(shop_path) as (shop, env, engine):
+    with opened(shop_path) as (shop, engine, env):
         end = last or _today(shop)
         begin = first or min(shop.fiscal_year_of(end)[0], end)
         ordered(begin, end)
@@ -115,7 +100,7 @@ def diff(shop_path: Path | None, fresh: bool, since: date | None) -> None:
 
     Exit code 0 also when something changed: a change is no fault.
     """
-    with _opened(shop_path) as (shop, env, engine):
+    with opened(shop_path) as (shop, engine, env):
         today = _today(shop)
         begin = since or date.fromordinal(today.toordinal() - 30)
         if fresh:

@@ -6,22 +6,18 @@ PennyLane is found by pennylane/watching.py, sending again is decided in pennyla
 
 import sys
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
 import click
-import sqlalchemy as sa
 
+from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.cli.options import Day, ordered
 from kash_pipeline.cli.run import run_and_report
 from kash_pipeline.pennylane import connect, consent, disconnect
 from kash_pipeline.pennylane.auth import missing_scopes, scopes_for, section_of
 from kash_pipeline.pennylane.publisher import reconsider
 from kash_pipeline.pennylane.watching import hands
-from kash_pipeline.settings import Environment, ShopFile, load_shop
-from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.tokens import TokenStore
 from kash_pipeline.web.connect import connect_in_browser, connect_sandbox, history_to_send, next_steps, told
 
@@ -31,23 +27,8 @@ def pennylane() -> None:
     """Connect, show or end the connection to PennyLane."""
 
 
-_shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file; default: KASH_SHOP.")
-
-
-@contextmanager
-def _opened(shop_path: Path | None) -> Iterator[tuple[ShopFile, sa.Engine, Environment]]:
-    env = Environment.read()
-    shop = load_shop(shop_path or env.shop_path)
-    engine = database.open_engine(server.database_url(env))
-    try:
-        database.upgrade(engine)
-        yield shop, engine, env
-    finally:
-        engine.dispose()
-
-
 @pennylane.command()
-@_shop
+@shop_option
 @click.option("--paste", is_flag=True, help="Consent anywhere; then paste the address the browser ended at.")
 @click.option("--sandbox", "at_sandbox", is_flag=True, help="Consent at the sandbox without a browser.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
@@ -61,7 +42,7 @@ def login(shop_path: Path | None, paste: bool, at_sandbox: bool, no_browser: boo
 
     Exit code 0; with the history, that of `kash-pipeline run`.
     """
-    with _opened(shop_path) as (shop, engine, env):
+    with opened(shop_path) as (shop, engine, env):
         if section_of(shop).auth == "token":
             lines = [f"{shop.path} uses a company API token ({section_of(shop).token_env}): nothing to log in to"]
         elif at_sandbox:
@@ -94,7 +75,7 @@ def _show(url: str, *, open_browser: bool) -> None:
 
 
 @pennylane.command()
-@_shop
+@shop_option
 def status(shop_path: Path | None) -> None:
     """Which company the shop is connected to, with which scopes; asks PennyLane.
 
@@ -103,7 +84,7 @@ def status(shop_path: Path | None) -> None:
 
     Exit code 1 when it is not connected or a scope is missing.
     """
-    with _opened(shop_path) as (shop, engine, env):
+    with opened(shop_path) as (shop, engine, env):
         with connect(shop, engine, env) as client:
             me = client.me()
         click.echo(f"{shop.shop.name}: connected to {me.company_name} (company {me.company_id}, {me.reg_no})")
@@ -118,11 +99,11 @@ def status(shop_path: Path | None) -> None:
 
 
 @pennylane.command()
-@_shop
+@shop_option
 @click.option("--forget", is_flag=True, help="Forget the tokens here even when PennyLane cannot be told.")
 def logout(shop_path: Path | None, forget: bool) -> None:
     """Revoke the connection at PennyLane and forget it."""
-    with _opened(shop_path) as (shop, engine, env):
+    with opened(shop_path) as (shop, engine, env):
         if forget:
             TokenStore.open(engine, env.home).forget(shop.shop.id)
             click.echo("Forgotten here. PennyLane was not told: revoke the application there too.")
@@ -133,13 +114,13 @@ def logout(shop_path: Path | None, forget: bool) -> None:
 
 
 @pennylane.command()
-@_shop
+@shop_option
 def touched(shop_path: Path | None) -> None:
     """Entries we sent that somebody edited, moved, deleted or lettered in PennyLane in the last four weeks.
 
     Exit code 0 when there are none (lettering aside), 2 otherwise. Nothing is changed.
     """
-    with _opened(shop_path) as (shop, engine, env), connect(shop, engine, env) as client:
+    with opened(shop_path) as (shop, engine, env), connect(shop, engine, env) as client:
         found = hands(client, engine, shop)
     for hand in found:
         click.echo(f"{hand.business_day} {hand.key} {hand.what}: {hand.why}")
@@ -150,7 +131,7 @@ def touched(shop_path: Path | None) -> None:
 
 
 @pennylane.command()
-@_shop
+@shop_option
 @click.option("--from", "first", type=Day(), required=True, help="First business day.")
 @click.option("--to", "last", type=Day(), required=True, help="Last business day.")
 def retry(shop_path: Path | None, first: date, last: date) -> None:
@@ -159,6 +140,6 @@ def retry(shop_path: Path | None, first: date, last: date) -> None:
     Nothing is sent now: plan, run or the sensor does. What is in PennyLane already is found there first.
     """
     ordered(first, last)
-    with _opened(shop_path) as (shop, engine, _):
+    with opened(shop_path) as (shop, engine, _):
         count = reconsider(engine, shop, first, last)
     click.echo(f"{count} entries may be sent again")

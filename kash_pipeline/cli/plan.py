@@ -5,28 +5,23 @@ Only showing and keeping a plan belongs here; comparing is pennylane/planning.py
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
 import click
-import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
 from kash_pipeline.cli.console import console
+from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.cli.options import Day, ordered
 from kash_pipeline.errors import KashPipelineError
-from kash_pipeline.pennylane import PennylaneClient, connect
+from kash_pipeline.pennylane import connect
 from kash_pipeline.pennylane.planning import ACTIONS, Plan, euros_text, make_plan
 from kash_pipeline.pennylane.publisher import Publisher
-from kash_pipeline.settings import Environment, ShopFile, load_shop
-from kash_pipeline.warehouse import database, server
+from kash_pipeline.settings import Environment, ShopFile
 from kash_pipeline.warehouse.lake import Lake
-
-_shop = click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file; default: KASH_SHOP.")
 
 
 @dataclass(frozen=True)
@@ -43,21 +38,8 @@ class PlanOutdated(KashPipelineError):
     """What `apply` was to do is not what there is to do any more."""
 
 
-@contextmanager
-def _opened(shop_path: Path | None) -> Iterator[tuple[ShopFile, sa.Engine, Environment, PennylaneClient]]:
-    env = Environment.read()
-    shop = load_shop(shop_path or env.shop_path)
-    engine = database.open_engine(server.database_url(env))
-    try:
-        database.upgrade(engine)
-        with connect(shop, engine, env) as client:
-            yield shop, engine, env, client
-    finally:
-        engine.dispose()
-
-
 @click.command()
-@_shop
+@shop_option
 @click.option("--from", "first", type=Day(), required=True, help="First business day.")
 @click.option("--to", "last", type=Day(), required=True, help="Last business day.")
 @click.option("--entries", "show_entries", is_flag=True, help="List every entry that is not simply left as it is.")
@@ -67,7 +49,7 @@ def plan(shop_path: Path | None, first: date, last: date, show_entries: bool) ->
     Exit code 0; `kash-pipeline apply ID` then does exactly this.
     """
     ordered(first, last)
-    with _opened(shop_path) as (shop, engine, env, client):
+    with opened(shop_path) as (shop, engine, env), connect(shop, engine, env) as client:
         made = make_plan(client, engine, shop, Lake(env.lake_url, shop.shop.id), first, last)
     out = console()
     show(out, made, entries=show_entries)
@@ -80,14 +62,14 @@ def plan(shop_path: Path | None, first: date, last: date, show_entries: bool) ->
 
 @click.command()
 @click.argument("plan_id")
-@_shop
+@shop_option
 def apply(plan_id: str, shop_path: Path | None) -> None:
     """Do exactly what `plan` showed, or nothing when the books or PennyLane changed meanwhile.
 
     Exit code 0 when all of it is posted and read back, 2 when something was refused or waits.
     """
     out = console()
-    with _opened(shop_path) as (shop, engine, env, client):
+    with opened(shop_path) as (shop, engine, env), connect(shop, engine, env) as client:
         kept = recall(env, shop, plan_id)
         first, last = date.fromisoformat(kept.first), date.fromisoformat(kept.last)
         lake = Lake(env.lake_url, shop.shop.id)

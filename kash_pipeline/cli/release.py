@@ -16,10 +16,10 @@ from rich.markup import escape
 
 from kash_pipeline.cli.console import console
 from kash_pipeline.cli.held import print_steps
+from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.cli.progress import run_progress
 from kash_pipeline.reference.release import Outlook, held_reasons, outlook, runs_of
-from kash_pipeline.settings import Environment, ShopFile, load_shop
-from kash_pipeline.warehouse import database, server
+from kash_pipeline.settings import Environment, ShopFile
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 
@@ -28,7 +28,7 @@ SHOWN = 12
 
 
 @click.command()
-@click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file.  [default: KASH_SHOP]")
+@shop_option
 @click.option("--publish", is_flag=True, help="Send these days as well; without it the next run or sensor does.")
 @click.option("--dry-run", is_flag=True, help="Only say which days would be built.")
 def release(shop_path: Path | None, publish: bool, dry_run: bool) -> None:
@@ -36,12 +36,8 @@ def release(shop_path: Path | None, publish: bool, dry_run: bool) -> None:
 
     Exit code 0: nothing waits any more (with --dry-run: nothing would); 2: something still does; 1: it could not work.
     """
-    env = Environment.read()
-    shop = load_shop(shop_path or env.shop_path)
     out = console()
-    engine = database.open_engine(server.database_url(env))
-    try:
-        database.upgrade(engine)
+    with opened(shop_path) as (shop, engine, env):
         with run_progress(out) as progress:
             found = outlook(
                 engine,
@@ -58,8 +54,6 @@ def release(shop_path: Path | None, publish: bool, dry_run: bool) -> None:
             waiting = publish and _say_sent(out, shop, engine, stretches)
         # What the runs left, not what was foreseen: facts may have come in between.
         still = found.still_held if dry_run else held_reasons(engine, shop)
-    finally:
-        engine.dispose()
     if len(still):
         out.print("still held:")
         print_steps(out, still)

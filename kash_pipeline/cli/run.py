@@ -19,6 +19,7 @@ from kash_pipeline import pennylane
 from kash_pipeline.cli import summary
 from kash_pipeline.cli.console import console
 from kash_pipeline.cli.held import print_steps
+from kash_pipeline.cli.opening import shop_option
 from kash_pipeline.cli.progress import run_progress
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment, ShopFile, load_shop
@@ -33,7 +34,7 @@ DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
 @click.command()
-@click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file.  [default: KASH_SHOP]")
+@shop_option
 @click.option("--from", "first", type=DAY, required=True, help="First business day, YYYY-MM-DD.")
 @click.option("--to", "last", type=DAY, required=True, help="Last business day, YYYY-MM-DD.")
 @click.option("--verbose", is_flag=True, help="Show Dagster's log.")

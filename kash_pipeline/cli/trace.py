@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kash_pipeline.cli.console import console
+from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.pos.kash_api import report
-from kash_pipeline.settings import Environment, load_shop
-from kash_pipeline.warehouse import database, server, tracing
+from kash_pipeline.warehouse import tracing
 from kash_pipeline.warehouse.errors import TraceError
 from kash_pipeline.warehouse.lake import Lake
 
@@ -24,17 +24,13 @@ SHOWN = 20
 
 @click.command()
 @click.argument("key")
-@click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file; default: KASH_SHOP.")
+@shop_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write the raw answers into this folder.")
 def trace(key: str, shop_path: Path | None, out: Path | None) -> None:
     """Follow KEY: an entry (BOULANGERIE-K1-260314-V), a line of one (…-V#3), an order's id or number, or the hash of a
     raw answer."""
-    env = Environment.read()
-    shop = load_shop(shop_path or env.shop_path)
-    lake = Lake(env.lake_url, shop.shop.id)
-    engine = database.open_engine(server.database_url(env))
-    try:
-        database.upgrade(engine)
+    with opened(shop_path) as (shop, engine, env):
+        lake = Lake(env.lake_url, shop.shop.id)
         with engine.connect() as connection:
             entry_key, hash_sign, line = key.partition("#")
             if hash_sign and not line.isdecimal():
@@ -57,8 +53,6 @@ def trace(key: str, shop_path: Path | None, out: Path | None) -> None:
                 _show_back(console(), orders, keys)
                 _show_documents(console(), documents)
                 _write(lake, documents, out)
-    finally:
-        engine.dispose()
 
 
 def _show_entry(out: Console, found: tracing.Trace, reports: list[tracing.Document]) -> None:

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import click
 
+from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.cli.options import Day
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.evidence.errors import NoSuchEntry
 from kash_pipeline.evidence.reading import Piece, ZReports
-from kash_pipeline.settings import Environment, load_shop
-from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
 
 
 @click.command("z-report")
-@click.option("--shop", "shop_path", type=click.Path(path_type=Path), help="Shop file; default: KASH_SHOP.")
+@shop_option
 @click.option("--day", type=Day(), required=True, help="Business day.")
 @click.option("--register", "register_id", required=True, help="The till's id of the register, such as K1.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The PDF to write.")
@@ -29,11 +28,7 @@ def z_report(shop_path: Path | None, day: date, register_id: str, out: Path, ent
 
     The same bytes as are attached to the entry in PennyLane, as long as the facts are those it was sent with.
     """
-    env = Environment.read()
-    shop = load_shop(shop_path or env.shop_path)
-    engine = database.open_engine(server.database_url(env))
-    try:
-        database.upgrade(engine)
+    with opened(shop_path) as (shop, engine, env):
         reports = ZReports(engine, Lake(env.lake_url, shop.shop.id), shop)
         built = reports.pieces(day, register_id)
         piece = built[0] if built else None
@@ -48,8 +43,6 @@ def z_report(shop_path: Path | None, day: date, register_id: str, out: Path, ent
             piece = Piece(row.key, row.label, row.amount_cents)
         pdf = reports.pdf(day, register_id, piece)
         facts = reports.figures(day, register_id).sha256
-    finally:
-        engine.dispose()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(pdf)
