@@ -22,6 +22,7 @@ from kash_pipeline.reference import changes, personal, store
 from kash_pipeline.schemas.columns import to_arrow
 from kash_pipeline.schemas.facts import REFERENCE
 from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.forgotten import forgotten_customers
 from kash_pipeline.warehouse.lake import Lake
 
 GROUP = "reference"
@@ -101,7 +102,9 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
                 tables = source.reference(names)
             hold_to_contract({name: (tables[name], REFERENCE[name]) for name in names})
             if "customers" in tables:
-                tables["customers"] = personal.needed(tables["customers"], shop, store.forgotten(warehouse, shop))
+                tables["customers"] = personal.needed(
+                    tables["customers"], shop, forgotten_customers(warehouse, shop.shop.id)
+                )
             for name, frame in tables.items():
                 lake.write_reference(name, frame)
             written = store.remember_till(warehouse, shop, tables, day)

@@ -33,7 +33,8 @@ from kash_pipeline.pennylane.errors import (
 )
 from kash_pipeline.pennylane.making import alone, replace_listing
 from kash_pipeline.settings import ShopFile
-from kash_pipeline.warehouse.tables import FORGOTTEN_CUSTOMERS, PENNYLANE_CUSTOMERS, PENNYLANE_LISTED_CUSTOMERS
+from kash_pipeline.warehouse.forgotten import forgotten_customers
+from kash_pipeline.warehouse.tables import PENNYLANE_CUSTOMERS, PENNYLANE_LISTED_CUSTOMERS
 
 WORKERS = 8
 _FILTER_VALUES = 100  # ids or references in one filter; no limit is documented, the URL stays under 4 KB
@@ -350,7 +351,7 @@ def keep_in_step(
         else:
             found = _listed(client, "external_reference", [external_reference(shop, key) for key in sorted(changed)])
         there = {customer.id: customer for customer in found}
-        forgotten = _forgotten(engine, shop)
+        forgotten = forgotten_customers(engine, shop.shop.id)
         todo = [
             (row, there[row.remote_id], facts[row.customer_id])
             for row in rows
@@ -503,12 +504,6 @@ def _update_row(engine: sa.Engine, shop: ShopFile, company_id: int, customer_id:
             .where(own, PENNYLANE_CUSTOMERS.c.customer_id == customer_id)
             .values(**values, seen_at=sa.func.clock_timestamp())
         )
-
-
-def _forgotten(engine: sa.Engine, shop: ShopFile) -> set[str]:
-    table = FORGOTTEN_CUSTOMERS.c
-    with engine.connect() as connection:
-        return set(connection.execute(sa.select(table.customer_id).where(table.shop_id == shop.shop.id)).scalars())
 
 
 def _store_listing(engine: sa.Engine, shop: ShopFile, company_id: int, found: Iterable[Customer]) -> None:

@@ -21,9 +21,9 @@ from kash_pipeline.pos.kash_api.memory import FileMemory
 from kash_pipeline.pos.port import RawDocument
 from kash_pipeline.reference import personal
 from kash_pipeline.reference.errors import CustomerStillNeeded, UnknownCustomer
-from kash_pipeline.reference.store import forgotten
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.errors import LakeError
+from kash_pipeline.warehouse.forgotten import forgotten_customers
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.tables import FORGOTTEN_CUSTOMERS, PENNYLANE_CUSTOMERS
 
@@ -95,7 +95,7 @@ def forget(
             next_step="publish them first, then forget the customer",
         )
     _note(engine, shop, customer_id)
-    lake.write_forgotten(forgotten(engine, shop))
+    lake.write_forgotten(forgotten_customers(engine, shop.shop.id))
     days = FileMemory(lake_url, shop.shop.id).forget([customer_id], values)
     redacted = emptied = 0
     for call, path in sorted(answers, key=lambda answer: erasing.is_list(answer[0])):
@@ -108,7 +108,7 @@ def forget(
             redacted += 1
             emptied += not masked
     if customers is not None:
-        lake.write_reference("customers", personal.needed(customers, shop, forgotten(engine, shop)))
+        lake.write_reference("customers", personal.needed(customers, shop, forgotten_customers(engine, shop.shop.id)))
     return Forgotten(
         listed, known.entries, known.in_pennylane, redacted, emptied, tuple(dict.fromkeys(unreadable)), days
     )

@@ -16,6 +16,7 @@ from kash_pipeline.reference.customers import keeper
 from kash_pipeline.reference.mapping import Company, CompanyAccount, CompanyJournal
 from kash_pipeline.schemas.facts import REFERENCE, Facts
 from kash_pipeline.settings import Environment, ShopFile
+from kash_pipeline.warehouse.forgotten import forgotten_customers
 from kash_pipeline.warehouse.lake import Lake, days_between
 from kash_pipeline.warehouse.tables import PENNYLANE_ACCOUNTS, PENNYLANE_FISCAL_YEARS, PENNYLANE_JOURNALS
 
@@ -57,7 +58,7 @@ def read_till(engine: sa.Engine, shop: ShopFile, lake: Lake) -> None:
     """Read the till's reference data, keep it in the lake and note its versions."""
     with pos.open_source(shop, keep=keeper(lake)) as source:
         tables = source.reference()
-    tables["customers"] = personal.needed(tables["customers"], shop, store.forgotten(engine, shop))
+    tables["customers"] = personal.needed(tables["customers"], shop, forgotten_customers(engine, shop.shop.id))
     for name, frame in tables.items():
         lake.write_reference(name, frame)
     store.remember_till(engine, shop, tables, store.business_day(shop, datetime.now(UTC)))

@@ -22,7 +22,6 @@ from kash_pipeline.schemas.columns import conform, empty
 from kash_pipeline.schemas.facts import REFERENCE, Facts
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.tables import (
-    FORGOTTEN_CUSTOMERS,
     PENNYLANE_ACCOUNTS,
     PENNYLANE_FISCAL_YEARS,
     PENNYLANE_JOURNALS,
@@ -274,10 +273,3 @@ def _frame(kind: str, records: Mapping[str, Content]) -> pd.DataFrame:
 
 
 # --- forgotten customers --------------------------------------------------------------------------------------------
-
-
-def forgotten(engine: sa.Engine, shop: ShopFile) -> set[str]:
-    """The till's numbers of customers whose name is not to be kept."""
-    table = FORGOTTEN_CUSTOMERS.c
-    with engine.connect() as connection:
-        return set(connection.execute(sa.select(table.customer_id).where(table.shop_id == shop.shop.id)).scalars())

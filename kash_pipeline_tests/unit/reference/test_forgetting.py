@@ -30,6 +30,7 @@ from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import CUSTOMERS
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse import tracing
+from kash_pipeline.warehouse.forgotten import forgotten_customers
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.tables import PENNYLANE_CUSTOMERS
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books, shop_file
@@ -183,7 +184,7 @@ def test_what_the_till_answers_later_is_kept_without_them(here: Place, warehouse
     assert found(here, warehouse_url) == []
     assert memory.load(FIRST)["O2"].order == OTHER
     frame = conform(pd.DataFrame([ANA, BOB], columns=list(CUSTOMERS.columns)).astype(object), CUSTOMERS)
-    again = personal.needed(frame, here.shop, store.forgotten(here.engine, here.shop))
+    again = personal.needed(frame, here.shop, forgotten_customers(here.engine, here.shop.shop.id))
     assert again.loc[again["customer_id"] == "7", "name"].tolist() == ["Client 7"]
     assert again.loc[again["customer_id"] == "7"].drop(columns=["customer_id", "name", "kind"]).isna().all(axis=None)
 
@@ -237,7 +238,7 @@ def test_entries_that_wait_for_their_account_are_posted_first_and_keep_the_numbe
 def test_an_unknown_number_is_refused_and_changes_nothing(here: Place) -> None:
     with pytest.raises(UnknownCustomer, match="no customer has the number 99"):
         here.forget("99")
-    assert store.forgotten(here.engine, here.shop) == set()
+    assert forgotten_customers(here.engine, here.shop.shop.id) == set()
     assert here.lake.forgotten() == set()
 
 
