@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kash_pipeline.cli.console import console
 from kash_pipeline.cli.opening import opened, shop_option
-from kash_pipeline.reference.release import held_reasons, next_steps
+from kash_pipeline.reference.release import held_reasons, next_steps, register_days
 
 
 @click.command()
@@ -40,8 +40,9 @@ def held(shop_path: Path | None, reason: str | None, every: bool) -> None:
             soft_wrap=True,
         )
         return
-    days = own[["business_day", "register_id"]].drop_duplicates()
-    out.print(f"{name}: {_counted(len(days))} held, since {days['business_day'].min():%Y-%m-%d}", highlight=False)
+    out.print(
+        f"{name}: {_counted(register_days(own))} held, since {own['business_day'].min():%Y-%m-%d}", highlight=False
+    )
     if every:
         _print_days(out, own)
     else:

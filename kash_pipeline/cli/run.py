@@ -26,6 +26,7 @@ from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import PublicationLedger
+from kash_pipeline.warehouse.publication import IN_PENNYLANE
 
 if TYPE_CHECKING:
     from kash_pipeline.defs.runs import DaysResult, StageResult
@@ -112,7 +113,7 @@ def _print_corrections(out: Console, shop: ShopFile, result: "DaysResult") -> in
 
 def _posted(ledger: PublicationLedger, first: date, last: date) -> int:
     status = ledger.status_by_day(first, last)
-    return int(status[status["state"].isin(["sent", "verified", "superseded"])]["entries"].sum())
+    return int(status[status["state"].isin(IN_PENNYLANE)]["entries"].sum())
 
 
 def _print_stages(console: Console, stages: "tuple[StageResult, ...]") -> None:

@@ -31,7 +31,7 @@ from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.reference import following
 from kash_pipeline.reference.building import BUILT, Builder
-from kash_pipeline.reference.release import by_reason, held_reasons, next_steps, runs_of
+from kash_pipeline.reference.release import by_reason, held_reasons, next_steps, register_days, runs_of
 from kash_pipeline.schemas.columns import business_day_of
 from kash_pipeline.schemas.entries import ENTRIES, ENTRY_LINES, HELD, NOTICES
 from kash_pipeline.schemas.facts import Facts
@@ -275,7 +275,7 @@ def _checks(warehouse: sa.Engine, shop: ShopFile, proof: Proof) -> Iterator[dg.A
         passed=held.empty,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
-            "held register-days": _register_days(held),
+            "held register-days": register_days(held),
             **({"by reason": table(("reason", "register-days", "oldest day"), reasons)} if reasons else {}),
             **({"held": table(("day", "register", "reason", "what", "next step"), rows)} if rows else {}),
         },
@@ -305,15 +305,11 @@ def _waiting(name: str, held: pd.DataFrame) -> dg.AssetCheckResult:
         metadata={}
         if held.empty
         else {
-            "register-days": _register_days(held),
+            "register-days": register_days(held),
             "oldest day": f"{held['business_day'].min():%Y-%m-%d}",
             "next steps": table(columns, steps),
         },
     )
-
-
-def _register_days(held: pd.DataFrame) -> int:
-    return len(held[["business_day", "register_id"]].drop_duplicates())
 
 
 def _later_days(found: following.Followers) -> dg.AssetCheckResult:

@@ -56,6 +56,11 @@ def runs_by_itself(name: str, deployment: str) -> bool:
     return deployment in RUNS_IN[name]
 
 
+def schedule_status(name: str, deployment: str) -> dg.DefaultScheduleStatus:
+    """`runs_by_itself` as Dagster says it of a schedule."""
+    return dg.DefaultScheduleStatus.RUNNING if runs_by_itself(name, deployment) else dg.DefaultScheduleStatus.STOPPED
+
+
 def publishing_jobs() -> frozenset[str]:
     """Jobs that send to PennyLane."""
     return frozenset({PUBLISH, NIGHTLY})
@@ -152,16 +157,12 @@ def schedules(shop: ShopFile, deployment: str) -> Sequence[dg.ScheduleDefinition
     """Reference data every night and, the short lists of it, every hour; then the nightly run for the day before."""
     hour, minute = nightly_time(shop)
 
-    def status(name: str) -> dg.DefaultScheduleStatus:
-        on = runs_by_itself(name, deployment)
-        return dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED
-
     @dg.schedule(
         name="nightly",
         job_name=NIGHTLY,
         cron_schedule=f"{minute} {hour} * * *",
         execution_timezone=shop.shop.timezone,
-        default_status=status("nightly"),
+        default_status=schedule_status("nightly", deployment),
         description="Every night for the business day that has ended, and the days before it that are read again.",
     )
     def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
@@ -177,7 +178,7 @@ def schedules(shop: ShopFile, deployment: str) -> Sequence[dg.ScheduleDefinition
         # 40 minutes before the nightly run: 5,000 customers take 17 at PennyLane's 25 requests in 5 seconds.
         cron_schedule=f"{(minute + 20) % 60} {hour - 1 if minute < 40 else hour} * * *",
         execution_timezone=shop.shop.timezone,
-        default_status=status("nightly_reference"),
+        default_status=schedule_status("nightly_reference", deployment),
         description="All reference data of both systems, customers too, before the nightly run needs them.",
     )
     def nightly_reference(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
@@ -189,7 +190,7 @@ def schedules(shop: ShopFile, deployment: str) -> Sequence[dg.ScheduleDefinition
         # Minute 7 of every hour but that of the clock change.
         cron_schedule="7 0-1,3-23 * * *",
         execution_timezone=shop.shop.timezone,
-        default_status=status("hourly_reference"),
+        default_status=schedule_status("hourly_reference", deployment),
         description="A new payment method, rate, register or account is known within the hour: nine requests.",
     )
     def hourly_reference(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:

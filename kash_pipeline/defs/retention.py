@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from kash_pipeline.defs.daily import as_failure
-from kash_pipeline.defs.jobs import nightly_time, runs_by_itself
+from kash_pipeline.defs.jobs import nightly_time, schedule_status
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
@@ -52,14 +52,13 @@ def retention_jobs(
 def retention_schedules(shop: ShopFile, deployment: str) -> list[dg.ScheduleDefinition]:
     """On the second of every month, three hours after the nightly run."""
     hour, minute = nightly_time(shop)
-    on = runs_by_itself("monthly_retention", deployment)
     return [
         dg.ScheduleDefinition(
             name="monthly_retention",
             job_name=RETENTION,
             cron_schedule=f"{minute} {(hour + 3) % 24} 2 * *",
             execution_timezone=shop.shop.timezone,
-            default_status=dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED,
+            default_status=schedule_status("monthly_retention", deployment),
             description="Every month: raw answers older than the shop keeps them (six years at least) are deleted.",
         )
     ]

@@ -8,7 +8,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from kash_pipeline.defs.daily import as_failure, table
-from kash_pipeline.defs.jobs import HANDS, WATCH, nightly_time, published_key, runs_by_itself
+from kash_pipeline.defs.jobs import HANDS, WATCH, nightly_time, published_key, schedule_status
 from kash_pipeline.defs.resources import OpenPennylane
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.pennylane.watching import hands
@@ -102,13 +102,12 @@ def watch_schedules(shop: ShopFile, deployment: str) -> list[dg.ScheduleDefiniti
     hour, minute = nightly_time(shop)
 
     def schedule(name: str, job: str, cron: str, description: str) -> dg.ScheduleDefinition:
-        on = runs_by_itself(name, deployment)
         return dg.ScheduleDefinition(
             name=name,
             job_name=job,
             cron_schedule=cron,
             execution_timezone=shop.shop.timezone,
-            default_status=dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED,
+            default_status=schedule_status(name, deployment),
             description=description,
         )
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from kash_pipeline.pennylane.client import FiscalYear, PennylaneClient
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.ledger import PublicationLedger
+from kash_pipeline.warehouse.publication import IN_PENNYLANE
 
 
 @dataclass(frozen=True)
@@ -52,5 +53,5 @@ def history_of(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, today
     if first > last:
         return History(year)
     status = PublicationLedger(engine, shop.shop.id).status_by_day(first, last)
-    sent = status[status["state"].isin(["sent", "verified", "superseded"])]["business_day"].nunique()
+    sent = status[status["state"].isin(IN_PENNYLANE)]["business_day"].nunique()
     return History(year, first, last, (last - first).days + 1 - int(sent))

@@ -323,15 +323,3 @@ def stored_books(engine: sa.Engine, shop: ShopFile, company_id: int) -> Books:
         customers=stored_customers(engine, shop, company_id),
         former=former_accounts(engine, shop, company_id),
     )
-
-
-def stored_fiscal_years(engine: sa.Engine, shop: ShopFile, company_id: int) -> list[FiscalYear]:
-    """Fiscal years as last synchronised."""
-    table = PENNYLANE_FISCAL_YEARS.c
-    with engine.connect() as connection:
-        rows = connection.execute(
-            sa.select(table.id, table.start, table.finish, table.status)
-            .where(table.shop_id == shop.shop.id, table.company_id == company_id)
-            .order_by(table.start)
-        )
-        return [FiscalYear(*row) for row in rows]

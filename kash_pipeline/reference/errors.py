@@ -10,10 +10,6 @@ class ReferenceDataError(KashPipelineError):
     """Reference data is missing or cannot be used."""
 
 
-class NotReadYet(ReferenceDataError):
-    """One of the two sides was never read."""
-
-
 class CustomerStillNeeded(ReferenceDataError):
     """Something cannot be done yet without knowing who this customer is."""
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from kash_pipeline.reference.building import Builder
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
+from kash_pipeline.warehouse.publication import IN_PENNYLANE
 from kash_pipeline.warehouse.windows import sql_frame
 
 
@@ -35,6 +36,11 @@ def held_reasons(engine: sa.Engine, shop: ShopFile) -> pd.DataFrame:
             " order by business_day, register_id, reason, what",
             shop=shop.shop.id,
         )
+
+
+def register_days(held: pd.DataFrame) -> int:
+    """Number of different register-days in a frame of held reasons."""
+    return len(held[["business_day", "register_id"]].drop_duplicates())
 
 
 def by_reason(held: pd.DataFrame) -> pd.DataFrame:
@@ -135,10 +141,10 @@ def waiting_days(engine: sa.Engine, shop: ShopFile) -> list[date] | None:
         rows = connection.execute(
             sa.text(
                 "select business_day, true as waits from kash.held where shop_id = :shop union"
-                " select business_day, state not in ('sent', 'verified', 'superseded') from kash.publication"
+                " select business_day, state <> all(:arrived) from kash.publication"
                 " where shop_id = :shop order by 1"
             ),
-            {"shop": shop.shop.id},
+            {"shop": shop.shop.id, "arrived": sorted(IN_PENNYLANE)},
         ).all()
     return [day for day, waits in rows if waits] if rows else None
 
@@ -151,11 +157,10 @@ def next_steps(held: pd.DataFrame) -> list[NextStep]:
         shown = steps if len(steps) <= STEPS_SHOWN else [rows]
         for own in shown:
             first = own.iloc[0]
-            days = own[["business_day", "register_id"]].drop_duplicates()
             found.append(
                 NextStep(
                     str(reason),
-                    len(days),
+                    register_days(own),
                     first["business_day"].date(),
                     str(first["what"]),
                     str(first["next_step"]),

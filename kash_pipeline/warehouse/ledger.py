@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from kash_pipeline.warehouse.errors import LedgerBusy, LedgerError
 from kash_pipeline.warehouse.publication import (
+    IN_PENNYLANE,
     Changed,
     Content,
     Decision,
@@ -468,7 +469,7 @@ class PublicationLedger:
             )
             if row is None:
                 now = self._locked_row(connection, key)
-                if now.remote_id != remote_id or now.state not in ("sent", "verified", "superseded"):
+                if now.remote_id != remote_id or now.state not in IN_PENNYLANE:
                     raise self._not_allowed(now, "sent")
 
     def verified(self, *keys: str) -> None:

@@ -17,6 +17,9 @@ State = Literal["held", "ready", "sending", "sent", "verified", "refused", "supe
 How = Literal["changed", "vanished", "reappeared"]
 Role = Literal["original", "reversal", "replacement"]
 
+IN_PENNYLANE: frozenset[State] = frozenset({"sent", "verified", "superseded"})
+"""States of an entry that stands in PennyLane; one that is superseded stands there with its reversal."""
+
 
 @dataclass(frozen=True)
 class Line:
