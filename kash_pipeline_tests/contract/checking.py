@@ -62,8 +62,30 @@ def _api(name: contracts.Name) -> OpenAPI:
             # openapi-core knows no oauth2; on the wire it is a bearer token, and that one has to be there.
             scheme.clear()
             scheme |= {"type": "http", "scheme": "bearer"}
+    _read_patterns_as_ecma(document)
     deserializers = {"multipart/form-data": _multipart} | dict.fromkeys(("text/csv", "application/xml"), _as_text)
     return OpenAPI.from_dict(document, config=Config(extra_media_type_deserializers=deserializers))
+
+
+# What ECMA-262 means and Python's re does not: its \s takes U+001C to U+001F and U+0085 too but not U+FEFF, its \d
+# any digit of Unicode, and its $ also stands before a last line feed.
+_ECMA_SPACE = r"\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_ECMA = {r"\s": f"[{_ECMA_SPACE}]", r"\S": f"[^{_ECMA_SPACE}]", r"\d": "[0-9]", r"\D": "[^0-9]", "$": r"\Z"}
+
+
+def _read_patterns_as_ecma(part: object) -> None:
+    """Rewrite every `pattern` in `part`, so that Python's re reads it as JSON Schema means it, in ECMA-262.
+
+    For patterns without classes that hold one of these, which the contracts do not have.
+    """
+    if isinstance(part, list):
+        for one in part:
+            _read_patterns_as_ecma(one)
+    elif isinstance(part, dict):
+        if isinstance(part.get("pattern"), str):
+            part["pattern"] = re.sub(r"\\.|\$", lambda found: _ECMA.get(found[0], found[0]), part["pattern"])
+        for one in part.values():
+            _read_patterns_as_ecma(one)
 
 
 def _as_text(body: bytes, **parameters: str) -> str:

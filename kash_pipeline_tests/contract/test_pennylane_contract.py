@@ -17,6 +17,7 @@ from schemathesis.checks import not_a_server_error, response_schema_conformance,
 from schemathesis.config import SchemathesisConfig
 
 from kash_pipeline import contracts
+from kash_pipeline.sandbox.pennylane.checks import operations
 from kash_pipeline.sandbox.server import serving
 from kash_pipeline_tests.contract.checking import ContractChecked, request_violation, response_violation
 from kash_pipeline_tests.sandboxes import PennylaneHandle, new_database, pennylane_served
@@ -199,6 +200,18 @@ def test_the_check_knows_the_parts_of_an_upload_and_the_fields_of_a_form() -> No
     assert request_violation("pennylane", "POST", f"{API}/file_attachments", "", headers, part)
     form = b"grant_type=refresh_token&client_id=a&client_secret=b&refresh_token=c&scope=journals:all"
     assert request_violation("pennylane", "POST", "/oauth/token", "", FORM, form)
+
+
+@pytest.mark.parametrize(
+    ("number", "good"),
+    [("411", True), ("4 1", False), ("4\ufeff1", False), ("411\n", False), ("4\x1c1", True), ("4\x851", True)],
+)
+def test_the_check_and_the_sandbox_read_a_pattern_alike(number: str, good: bool) -> None:
+    r"""As ECMA-262, which JSON Schema names: Python's own `\S` and `$` say otherwise of the last four."""
+    body = {"number": number, "label": "Ventes"}
+    wrong = request_violation("pennylane", "POST", f"{API}/ledger_accounts", "", JSON, json.dumps(body).encode())
+    sandbox = operations()["postLedgerAccounts"].body.is_valid(body)
+    assert (wrong is None, sandbox) == (good, good)
 
 
 @pytest.mark.parametrize(
