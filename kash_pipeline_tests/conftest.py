@@ -35,6 +35,25 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the `long` tests out to the workers, each its share first: one begun late keeps all others waiting.
+
+    xdist's worksteal gives every worker one even piece of the list, in order.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if not item.get_closest_marker("long")]
+    left = len(items)
+    items.clear()
+    for worker in range(workers):
+        share = long[worker::workers]
+        size = max(0, left // (workers - worker) - len(share))
+        items += share + others[:size]
+        others = others[size:]
+        left -= len(share) + size
+    items += others
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """URL of an embedded PostgreSQL of this test worker; KASH_TEST_PG names a directory to keep one in."""

@@ -216,6 +216,7 @@ def without_zeros(sums: Counter[str]) -> Counter[str]:
 
 
 @pytest.mark.timeout(0)
+@pytest.mark.long
 def test_after_any_kill_or_fault_each_entry_stands_in_pennylane_exactly_once(
     make_pennylane: Callable[..., World], database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

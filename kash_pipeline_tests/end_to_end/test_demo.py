@@ -12,6 +12,7 @@ from kash_pipeline_tests.end_to_end.machine import Machine
 DAYS = ["--from", "2026-03-01", "--to", "2026-03-03"]
 
 
+@pytest.mark.long
 def test_days_are_posted_once_then_nothing_and_an_unreachable_till_loses_nothing(machine: Machine) -> None:
     first = machine.run("demo", *DAYS, "--no-rate-limit")
     assert first.returncode == 0, first.stdout + first.stderr
@@ -39,6 +40,7 @@ def test_days_are_posted_once_then_nothing_and_an_unreachable_till_loses_nothing
     assert (machine.piece_numbers(), machine.entry_keys()) == (posted, keys)
 
 
+@pytest.mark.long
 def test_a_killed_demo_goes_on_where_it_was(machine: Machine) -> None:
     """SIGKILL in the middle of publishing: no server is left behind, the next run posts the rest, nothing twice."""
     process = machine.start("demo", *DAYS)  # with the rate limit, so that publishing takes a while

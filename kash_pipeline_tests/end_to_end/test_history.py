@@ -103,6 +103,7 @@ def call(of: object, *words: str) -> Result:
     return CliRunner().invoke(of, list(words), catch_exceptions=False)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_login_offers_the_history_sends_it_and_says_what_it_corrected(shop: tuple[World, Path]) -> None:
     here, path = shop
     said = call(command, "login", "--sandbox", "--shop", str(path)).output

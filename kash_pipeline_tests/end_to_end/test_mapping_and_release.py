@@ -119,6 +119,7 @@ def with_meal_vouchers(facts: Facts) -> Facts:
     return with_method(replace(facts, payment_methods=methods, **sold, **lines), MIDDLE, "K2", "tr")
 
 
+@pytest.mark.long
 def test_a_new_method_in_mid_month_waits_alone_is_mended_and_released_and_all_is_posted_once(desk: Desk) -> None:
     write_folder(with_meal_vouchers(make_facts(FIRST, LAST, orders_per_day=2)), desk.folder / "facts")
     code, said = desk.run("run", *DAYS)

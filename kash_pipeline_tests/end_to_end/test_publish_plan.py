@@ -158,6 +158,7 @@ def test_changed_content_is_not_what_was_planned(pennylane: World) -> None:
     assert planned(pennylane).id != made.id
 
 
+@pytest.mark.long
 def test_plan_and_apply_on_the_command_line(
     make_pennylane: Callable[..., World], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

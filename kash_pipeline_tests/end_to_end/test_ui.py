@@ -5,6 +5,7 @@ import time
 
 import httpx
 import psutil
+import pytest
 
 from kash_pipeline_tests.end_to_end.machine import Machine, free_port
 
@@ -27,6 +28,7 @@ def answer(url: str, seconds: int) -> list[dict[str, object]]:
         time.sleep(0.5)
 
 
+@pytest.mark.long
 def test_the_ui_serves_the_shop_and_ctrl_c_ends_every_process(machine: Machine) -> None:
     port = free_port()
     process = machine.start("ui", "--port", str(port))

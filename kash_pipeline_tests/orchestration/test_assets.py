@@ -6,6 +6,7 @@ from datetime import date
 
 import dagster as dg
 import pandas as pd
+import pytest
 import sqlalchemy as sa
 
 from kash_pipeline.defs.jobs import BUILD_ENTRIES, EXTRACT, NIGHTLY, REFERENCE_SYNC
@@ -58,6 +59,7 @@ def books(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
     }
 
 
+@pytest.mark.long
 def test_a_year_is_one_run_with_one_materialization_per_day_and_its_own_figures(
     run: Run, instance: dg.DagsterInstance, engine: sa.Engine
 ) -> None:

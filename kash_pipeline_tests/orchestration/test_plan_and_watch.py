@@ -114,6 +114,7 @@ def test_the_plan_in_the_ui_is_the_commands_table_and_writes_nothing(make_place:
         assert said in str(event.step_failure_data.user_failure_data.description)
 
 
+@pytest.mark.long
 def test_what_persons_did_is_a_check_with_a_run_of_its_own_and_never_a_failure_of_publishing(
     make_place: Callable[..., Place],
 ) -> None:
