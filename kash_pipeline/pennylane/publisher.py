@@ -495,13 +495,17 @@ class _Run:
         self._resolve(doubtful)
 
     def _resolve(self, intents: list[Intent]) -> None:
-        """Adopt what is in PennyLane; make ready again what surely is not."""
+        """Adopt what is in PennyLane; make ready again what surely is not.
+
+        Looked for in every journal: the code of the one it was sent to may since have been given to another.
+        """
         left = list(intents)
+        everywhere = [journal.id for journal in self.client.journals()]
         for age in (0.0, self.settle, 2 * self.settle):
             oldest_allowed = self._youngest_age(left)
             if oldest_allowed < age:
                 self.sleep(age - oldest_allowed)
-            found = self._look_for([intent.content for intent in left])
+            found = self._look_for([intent.content for intent in left], everywhere)
             for intent in left:
                 if found.get(intent.row.key):
                     self._adopt(intent, found[intent.row.key])
@@ -515,17 +519,21 @@ class _Run:
         """Seconds since the last of them was sent, by the database's clock."""
         with self.engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-        return min((now - (intent.row.sending_at or now)).total_seconds() for intent in intents)
+        # A clock that was set back shows a sending to come: of that, too, no more than the whole time is waited.
+        return max(0.0, min((now - (intent.row.sending_at or now)).total_seconds() for intent in intents))
 
-    def _look_for(self, contents: list[Content]) -> dict[str, list[EntrySummary]]:
-        """PennyLane's entries with our piece numbers: one listing per month, of the journals and days concerned."""
+    def _look_for(self, contents: list[Content], everywhere: list[int] | None = None) -> dict[str, list[EntrySummary]]:
+        """PennyLane's entries with our piece numbers: one listing per month, of the days concerned, and of the journals
+        concerned or those of `everywhere` (ids)."""
         found: dict[str, list[EntrySummary]] = {}
         keys = {content.key for content in contents}
         for _, group in groupby(
             sorted(contents, key=lambda item: item.date), key=lambda item: item.date.replace(day=1)
         ):
             month = list(group)
-            journals = sorted({self.journals[item.journal] for item in month if item.journal in self.journals})
+            journals = everywhere or sorted(
+                {self.journals[item.journal] for item in month if item.journal in self.journals}
+            )
             if not journals:
                 continue
             for entry in self.client.ledger_entries(journals, month[0].date, month[-1].date):

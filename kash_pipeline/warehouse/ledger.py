@@ -500,6 +500,10 @@ class PublicationLedger:
     def _put_aside(self, key: str, state: State, error: str, *, remote_id: int | None = None) -> None:
         with self._engine.begin() as connection:
             self._lock_family(connection, key)
+            sent = self._locked_row(connection, key)
+            if sent.role == "original" and sent.state == "sending" and sent.digest not in (None, sent.sent_digest):
+                # The books changed while it was being sent: what they say now, nobody has refused.
+                state = "ready"
             row = self._update(
                 connection,
                 _P.key == key,
@@ -513,7 +517,9 @@ class PublicationLedger:
                 owner=None,
             )
             if row is None:
-                raise self._not_allowed(self._locked_row(connection, key), state)
+                raise self._not_allowed(sent, state)
+            if state == "ready":
+                self._refresh(connection, row)
             self._drop_if_unwanted(connection, row)
             self._dissolve_if_stale(connection, row)
 
@@ -680,10 +686,12 @@ class PublicationLedger:
             return out
 
     def companies(self) -> set[int]:
-        """Ids of the PennyLane companies that entries of this shop were sent to."""
+        """Ids of the PennyLane companies that entries of this shop were sent to, or may have been."""
         with self._engine.connect() as connection:
             found = connection.execute(
-                sa.select(_P.company_id).distinct().where(_P.shop_id == self.shop_id, _P.sent_at.is_not(None))
+                sa.select(_P.company_id)
+                .distinct()
+                .where(_P.shop_id == self.shop_id, sa.or_(_P.sent_at.is_not(None), _P.state == "sending"))
             )
             return {int(company) for company in found.scalars() if company is not None}
 

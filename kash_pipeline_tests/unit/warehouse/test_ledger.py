@@ -158,6 +158,18 @@ def test_an_attempt_that_came_to_nothing_may_be_repeated(engine: sa.Engine, ledg
     assert ledger.ready_days()[0].attempts == 1
 
 
+def test_what_changed_while_it_was_being_refused_may_be_sent_as_it_is_now(
+    engine: sa.Engine, ledger: PublicationLedger
+) -> None:
+    build(engine, [MONDAY], entries(("A", MONDAY, 100)))
+    assert ledger.begin("A", company_id=COMPANY) is not None
+    build(engine, [MONDAY], entries(("A", MONDAY, 150)))
+    ledger.refused("A", "422: unbalanced")
+    row = ledger.row("A")
+    assert row is not None
+    assert (row.state, row.amount_cents, row.digest) == ("ready", 150, "A:150")
+
+
 def test_what_was_refused_waits_until_its_content_changes(engine: sa.Engine, ledger: PublicationLedger) -> None:
     books = entries(("A", MONDAY, 100))
     build(engine, [MONDAY], books)
