@@ -40,11 +40,6 @@ def vat_in(gross_cents: int, rate_bp: int) -> int:
     return half_up(gross_cents * rate_bp, FULL + rate_bp)
 
 
-def vat_on(net_cents: int, rate_bp: int) -> int:
-    """VAT on top of a tax-excluded amount."""
-    return half_up(net_cents * rate_bp, FULL)
-
-
 def spread(amount: int, weights: Sequence[int]) -> list[int]:
     """`amount` cents over parts in proportion to `weights`, by largest remainder; the parts add up to the amount.
 
