@@ -19,7 +19,7 @@ from kash_pipeline.cli.console import console
 from kash_pipeline.cli.opening import shop_option
 from kash_pipeline.cli.options import Day
 from kash_pipeline.errors import SettingsError
-from kash_pipeline.pos.kash_api import credentials, login, opening
+from kash_pipeline.pos.kash_api import credentials, events, login, opening
 from kash_pipeline.pos.kash_api.client import KashClient
 from kash_pipeline.pos.kash_api.credentials import Credentials
 from kash_pipeline.pos.kash_api.probe import Findings
@@ -93,6 +93,9 @@ def probe(shop_path: Path | None, day: date, out: Path | None) -> None:
     Exit code 0: the account can be read as the shop file says; 2: settings have to change or totals differ.
     """
     shop, env, url = _loaded(shop_path)
+    running = events.day_of(datetime.now(UTC), shop.zone, shop.shop.day_starts_at)
+    if day >= running:
+        raise SettingsError(f"{day} is not over yet", next_step=f"give --day a day with sales before {running}")
     with opening.kash_client(shop, environment=env) as client:
         found = look_at(client, shop, day)
     folder = out or Path(f"probe-{day}")

@@ -291,7 +291,10 @@ _IN_WORDS: dict[Kind, str] = {
     "bool": "true or false",
     "list": "a list",
 }
-_NEXT_STEP = "compare the kept raw answer with pos/kash_api/mapping.py and correct the mapping; nothing was replaced"
+_NEXT_STEP = (
+    "run kash-pipeline kash probe: it names the settings that fit; if none does, compare the kept raw answer with "
+    "pos/kash_api/mapping.py and correct the mapping; nothing was replaced"
+)
 
 
 @dataclass

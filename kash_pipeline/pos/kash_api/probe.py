@@ -58,14 +58,15 @@ class Answer:
 
 @dataclass
 class Findings:
-    """What was found out about an account on a day. `settings` are the lines of [source] that fit it; `differences`
-    those between the orders and the daily report; `samples` redacted answers by call."""
+    """What was found out about an account on a day. `settings` are the lines of [source] that fit it; `orders` how many
+    the day has; `differences` those between them and the daily report; `samples` redacted answers by call."""
 
     day: date
     answers: list[Answer] = field(default_factory=list)
     dialect: str | None = None
     time_rule: str | None = None
     order_detail: bool | None = None
+    orders: int = 0
     notes: list[str] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
@@ -75,13 +76,15 @@ class Findings:
     @property
     def trusted(self) -> bool:
         """Whether an adapter with these settings reads this account and agrees with its report."""
-        return self.dialect is not None and self.time_rule is not None and self.compared > 0 and not self.differences
+        known = self.dialect is not None and self.time_rule is not None
+        return known and self.orders > 0 and self.compared > 0 and not self.differences
 
 
 def probe(client: KashClient, shop: ShopFile, day: date, *, now: Callable[[], float] = time.monotonic) -> Findings:
     """Ask every read once, and find out dialect, clock and totals by the orders of `day`.
 
-    Raises SourceUnreachable when the account does not answer at all; whatever else goes wrong is a finding.
+    Raises SourceUnreachable when the account does not answer at all, SourceRefused or SourceChanged when it answers no
+    call with data (a wrong key, pages instead of JSON); whatever else goes wrong is a finding.
     """
     return _Probe(client, shop, day, now).run()
 
@@ -101,6 +104,9 @@ class _Probe:
         # A day on either side: whatever clock the server goes by, the day's orders are among these.
         wide = (self._start(self.day) - timedelta(days=1), self._start(next_day(self.day)) + timedelta(days=1))
         orders = self._orders(*wide, purpose="the day and its neighbours")
+        if not any(_is_json(answer) for answer in (*lists.values(), orders)):
+            # Nothing was learnt but the reason, and that is the first call's.
+            self.client.read(first.call, {"format": "json"})
         dialect = self._which_dialect(lists, orders)
         if dialect is not None:
             self._diagnose_lists(lists, dialect)
@@ -183,18 +189,27 @@ class _Probe:
             orders.outcome = _problem(orders, mapping.ORDER, dialect) or orders.outcome
             found.notes.append("the orders fit no dialect: no clock and no totals can be told")
             return
-        form, found.order_detail = fitting
-        shape = form.of(mapping.HEADER if found.order_detail else mapping.ORDER)
+        form, detail = fitting
+        shape = form.of(mapping.HEADER if detail else mapping.ORDER)
         _diagnose(orders, shape, dialect)
         answers_on = "local" if form.wall is not None else "utc"
         records = _records(orders, dialect)
         if not records:
+            # An empty list fits every form: it tells neither the clock nor whether orders come with their lines.
             found.notes.append(f"no orders around {self.day}: give --day a day with sales; the clock cannot be told")
             return
+        found.order_detail = detail
         columns = mapping.read(records, shape, mapping.Drift(), call="getOrders.php")
+        clock = mapping.Clock(self.shop.zone, self.shop.shop.day_starts_at)
         frame = pd.DataFrame(
-            {"order_id": columns["order_id"].to_pylist(), "at": pd.Series(columns["value_date"].to_pylist())}
+            {
+                "order_id": columns["order_id"].to_pylist(),
+                "number": columns["number"].to_pylist(),
+                "day": clock.days(columns["value_date"]).to_pylist(),
+                "at": pd.Series(columns["value_date"].to_pylist()),
+            }
         ).sort_values("at", ignore_index=True)
+        self._hours(frame[frame["day"] == self.day])
         middle = frame.iloc[len(frame) // 2]
         at = middle["at"].to_pydatetime()
         wall = at.astimezone(self.shop.zone).replace(tzinfo=UTC)
@@ -224,6 +239,21 @@ class _Probe:
             found.notes.append("validatedOrders=false returns validated orders too")
         if found.order_detail:
             self._detail(str(middle["order_id"]), form)
+
+    def _hours(self, of_day: pd.DataFrame) -> None:
+        """The day's first and last order by their tickets' time: only a person can tell a wrong `timezone` by it."""
+        self.found.orders = len(of_day)
+        if of_day.empty:
+            self.found.notes.append(f"no orders on {self.day} itself: give --day a day with sales to be sure")
+            return
+        ends = [
+            f"{row.number} at {row.at.astimezone(self.shop.zone):%H:%M}"
+            for row in of_day.iloc[[0, -1]].itertuples(index=False)
+        ]
+        self.found.notes.append(
+            f"{len(of_day)} orders, from {' to '.join(ends)} ({self.shop.shop.timezone}): if these tickets say another "
+            "time, correct timezone in [shop]"
+        )
 
     def _detail(self, order_id: str, form: mapping.Form) -> None:
         answer = self._ask("getOrder.php", {"order_id": order_id})
@@ -282,13 +312,21 @@ class _Probe:
             found.differences.append(
                 f"{row.measure} {row.of}".strip() + f": orders {row.till_cents} cents, report {row.report_cents} cents"
             )
+        if any(told.startswith("paid") for told in found.differences):
+            found.notes.append(
+                "a method may differ by payments of other days' orders, not all of them read here: probe another day too"
+            )
         of_day = frames["orders"][frames["orders"]["business_day"] == pd.Timestamp(self.day)]
         lost = [
             gap.first if gap.first == gap.last else f"{gap.first}..{gap.last}" for gap in control.gaps(of_day["number"])
         ]
         if lost:
-            holds = "; they hold the day" if self.shop.source.number_gaps == "hold" else ""
-            found.notes.append(f"numbers missing in the sequence of the day: {', '.join(lost[:10])}{holds}")
+            told = f"numbers missing in the sequence of the day: {', '.join(lost[:10])}"
+            if self.shop.source.number_gaps == "hold":
+                told += (
+                    '; they hold the day: look them up in Kash.click, or, if it skips numbers, number_gaps = "ignore"'
+                )
+            found.notes.append(told)
 
     def _order(self, order_id: str, dialect: Dialect) -> Any:
         """An order decoded as this dialect has it: the client decodes as the shop file says, which may not fit yet."""
@@ -321,6 +359,14 @@ def _decoded(answer: Answer, dialect: Dialect) -> Any:
         return decoding.whole(answer.body, exact=dialect.numbers)
     except ValueError:
         raise _no_json(answer.call) from None
+
+
+def _is_json(answer: Answer) -> bool:
+    try:
+        decoding.whole(answer.body, exact=False)
+    except ValueError:
+        return False
+    return answer.outcome == "ok"
 
 
 def _no_json(call: str) -> PosError:

@@ -275,6 +275,7 @@ class _Service:
                     for row, at in zip(shapes.rows(paid), shapes.moments(paid["validated_at"]), strict=True)
                 ],
                 "csv",
+                head=("date", "number", "cashBox", "client", "total"),
             )
         sums = self._sums(first, last)
         number = self.writer.number
@@ -393,14 +394,15 @@ def _naive(moment: datetime) -> np.datetime64:
     return np.datetime64(moment.replace(tzinfo=None), "us")
 
 
-def _table(records: list[shapes.Record], form: str) -> Response:
+def _table(records: list[shapes.Record], form: str, head: Iterable[str] = ()) -> Response:
+    """`head` stands alone where there is no record: a page without anything says nothing."""
     if form == "html":
         return HTMLResponse(_html_table(records))
     out = io.StringIO()
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
-    if records:
-        writer.writerow(records[0])
-        writer.writerows(record.values() for record in records)
+    if head := records[0] if records else head:
+        writer.writerow(head)
+    writer.writerows(record.values() for record in records)
     return Response(out.getvalue(), media_type="text/csv; charset=utf-8")
 
 

@@ -153,9 +153,7 @@ def test_renamed_fields_and_wrong_totals_are_named(bakery: Dataset, plain: Till,
     )
 
 
-def test_what_does_not_answer_is_a_finding_and_the_rest_goes_on(
-    bakery: Dataset, plain: Till, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_answer_is_a_finding_and_the_rest_goes_on(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
     plain.faults.set("html", script="getClients.php")
     try:
         result, report = probed(shop_file(bakery, plain, tmp_path), tmp_path / "out")
@@ -164,17 +162,44 @@ def test_what_does_not_answer_is_a_finding_and_the_rest_goes_on(
     (clients,) = (answer for answer in report["answers"] if answer["call"] == "getClients.php")
     assert "no JSON" in clients["outcome"]
     assert report["dialect"] == "english"
+    orders = (bakery.facts.orders["business_day"] == str(DAY)).sum()
+    assert f"- {orders} orders, from 312607 at 07:08 to" in result.output
+
+
+def test_an_account_that_answers_nothing_is_refused_with_the_reason(
+    bakery: Dataset, plain: Till, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a wrong key nor a maintenance page is a dialect to write."""
+    plain.faults.set("html")
+    try:
+        page = run(
+            "kash", "probe", "--shop", shop_file(bakery, plain, tmp_path), "--day", DAY, "--out", tmp_path / "no"
+        )
+    finally:
+        plain.faults.clear()
     monkeypatch.setenv("KASH_API_KEY", "not-the-key")
-    result, report = probed(shop_file(bakery, plain, tmp_path), tmp_path / "refused")
+    refused = run("kash", "probe", "--shop", shop_file(bakery, plain, tmp_path), "--day", DAY, "--out", tmp_path / "no")
+    for result, reason in ((page, "a page instead of JSON: 'Kash.click Maintenance"), (refused, "'Wrong API key'")):
+        assert isinstance(result.exception, KashPipelineError)
+        assert reason in str(result.exception)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_day_without_orders_names_no_setting_it_cannot_know(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
+    shop = shop_file(bakery, plain, tmp_path, "order_detail = true")
+    result = run("kash", "probe", "--shop", shop, "--day", "2026-05-20", "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert all("Wrong API key" in answer["outcome"] for answer in report["answers"])
+    assert "no orders around 2026-05-20" in result.output
+    assert "order_detail =" not in result.output
+    future = run("kash", "probe", "--shop", shop, "--day", "2099-01-01", "--out", tmp_path / "out")
+    assert "is not over yet" in str(future.exception)
 
 
 def test_report_and_samples_hold_no_key_and_no_person(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
     """Searched by value: the key as it is and as JSON writes it, and every customer's and user's name and address."""
 
     def reshape(script: str, body: Any) -> Any:
-        if script == "getOrders.php":
+        if script == "getOrders.php" and body:  # an empty window has nothing to echo in, and a fault costs retries
             body[0]["echo"] = f"you sent {KEY}"
         return body
 
