@@ -5,13 +5,12 @@ des procédures fiscales; what Kash.click puts into it (journals, one entry per 
 so facts are as fine as the file: a piece is taken for an order.
 """
 
-import csv
+import re
 from collections.abc import Callable
-from datetime import date
 
 from kash_pipeline.pos.errors import Problem
 from kash_pipeline.pos.port import RawDocument
-from kash_pipeline.pos.postings import Posting, PostingsSource, cents, decode
+from kash_pipeline.pos.postings import Posting, PostingsSource, cents, decode, written_day
 from kash_pipeline.settings import ShopFile
 
 NEEDED = (
@@ -24,10 +23,11 @@ NEEDED = (
     "CompAuxLib",
     "PieceRef",
     "EcritureLib",
-    "Debit",
-    "Credit",
 )
 """The columns that facts are made of, of the 18 that the law names; their order is taken from the header."""
+TWO_SIDES, ONE_SIDE = ("Debit", "Credit"), ("Montant", "Sens")
+"""The law lets an amount stand on its side, or with it: `D` or `C`, `+1` (debit) or `-1`."""
+_DEBIT, _CREDIT = ("d", "+1", "1"), ("c", "-1")
 
 
 class FecSource(PostingsSource):
@@ -39,31 +39,32 @@ class FecSource(PostingsSource):
 
 def read(file: str, body: bytes) -> tuple[list[Posting], list[Problem]]:
     """The lines of one file, and what is wrong with others, by row."""
-    lines = decode(body).splitlines()
-    head = lines[0] if lines else ""
+    # Not splitlines(): a label may hold what Unicode counts as the end of a line.
+    head, *lines = re.split(r"\r\n|\n|\r", decode(body))
     separator = "\t" if "\t" in head else "|"
     names = [name.strip().casefold() for name in head.split(separator)]
-    if missing := [name for name in NEEDED if name.casefold() not in names]:
+    amounts = ONE_SIDE if "montant" in names else TWO_SIDES
+    if missing := [name for name in (*NEEDED, *amounts) if name.casefold() not in names]:
         what = f"the header lacks {', '.join(missing)}"
         return [], [Problem(file, what, "a FEC names its 18 columns, parted by tabs or bars, in its first line", 1)]
     postings, problems = [], []
     # A FEC quotes nothing: a quote in a label is a character like any other.
-    for row, cells in enumerate(csv.reader(lines[1:], delimiter=separator, quoting=csv.QUOTE_NONE), start=2):
+    for row, cells in enumerate((line.split(separator) for line in lines), start=2):
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(names):
             problems.append(Problem(file, f"{len(cells)} columns instead of {len(names)}", "export it again", row))
             continue
         cell = dict(zip(names, (text.strip() for text in cells), strict=True))
-        day = _day(cell["ecrituredate"])
-        debit, credit = cents(cell["debit"], ","), cents(cell["credit"], ",")
+        day = written_day(cell["ecrituredate"])
+        debit, credit = (cents(text) for text in _sides(cell))
         if day is None:
             what = f"{cell['ecrituredate']!r} is no date"
             problems.append(Problem(file, what, "write 20261231", row, "EcritureDate"))
         elif debit is None or credit is None:
-            wrong = "Debit" if debit is None else "Credit"
-            what = f"{cell[wrong.casefold()]!r} is no amount"
-            problems.append(Problem(file, what, "write 11,37", row, wrong))
+            wrong = amounts[0] if debit is None else amounts[1]
+            what = f"{cell[wrong.casefold()]!r} is no {'side' if wrong == 'Sens' else 'amount'}"
+            problems.append(Problem(file, what, "write D or C" if wrong == "Sens" else "write 11,37", row, wrong))
         elif not cell["comptenum"][:3].isdigit():
             problems.append(Problem(file, f"{cell['comptenum']!r} is no account", "export it again", row, "CompteNum"))
         else:
@@ -88,8 +89,11 @@ def read(file: str, body: bytes) -> tuple[list[Posting], list[Problem]]:
     return postings, problems
 
 
-def _day(text: str) -> date | None:
-    try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:])) if len(text) == 8 else None
-    except ValueError:
-        return None
+def _sides(cell: dict[str, str]) -> tuple[str, str]:
+    """Debit and credit as they are written; a side that is none stands where an amount is looked for."""
+    if "montant" not in cell:
+        return cell["debit"], cell["credit"]
+    side = cell["sens"].casefold()
+    if side in _DEBIT:
+        return cell["montant"], ""
+    return ("", cell["montant"]) if side in _CREDIT else ("", cell["sens"] or "?")

@@ -25,7 +25,7 @@ from kash_pipeline.schemas.facts import FACTS, REFERENCE, Facts
 from kash_pipeline.settings import ShopFile, bp_to_rate, rate_to_bp
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Posting:
     """One line of an entry. Amounts in cents, `quantity` in thousandths, `file` and `row` for messages."""
 
@@ -72,16 +72,31 @@ def decode(body: bytes) -> str:
         return body.decode("cp1252", errors="replace")
 
 
-def cents(text: str, decimal: str = ".") -> int | None:
-    """An amount with at most two decimals; None when it is none. An empty cell is zero."""
-    plain = text.strip().replace("\xa0", "").replace(decimal, ".")
-    match = re.fullmatch(r"(-?)(\d{1,10})(?:\.(\d{1,2}))?", plain, re.ASCII)
-    if not plain:
+_AMOUNT = re.compile(r"(-?)(\d{1,3}(?:[ \xa0\u202f]\d{3})+|\d{1,10})(?:[.,](\d{1,2}))?", re.ASCII)
+
+
+def cents(text: str) -> int | None:
+    """An amount with at most two decimals after a comma or a point, thousands apart by a space of any width; None when
+    it is none (`1,234` could be either number). An empty cell is zero."""
+    if not text.strip():
         return 0
+    match = _AMOUNT.fullmatch(text.strip())
     if match is None:
         return None
-    value = int(match[2]) * 100 + int((match[3] or "").ljust(2, "0"))
+    value = int(re.sub(r"\s", "", match[2])) * 100 + int((match[3] or "").ljust(2, "0"))
     return -value if match[1] else value
+
+
+def written_day(text: str) -> date | None:
+    """A day written `14/03/2026` or `20260314`; None when it is none."""
+    french = re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{4})", text, re.ASCII)
+    legal = re.fullmatch(r"(\d{4})(\d\d)(\d\d)", text, re.ASCII)
+    try:
+        if french is not None:
+            return date(int(french[3]), int(french[2]), int(french[1]))
+        return date(int(legal[1]), int(legal[2]), int(legal[3])) if legal is not None else None
+    except ValueError:
+        return None
 
 
 class PostingsSource:
@@ -122,6 +137,9 @@ class PostingsSource:
             found, wrong = self._reader(name, body)
             postings += found
             problems += wrong
+        if not postings and not problems:
+            cure = "export a period with sales as CSV or FEC, and name the file or its folder as path in [source]"
+            problems.append(Problem(place, "no file whose name ends in .csv or .txt holds an entry", cure))
         if problems:
             raise FilesError(place, problems)
         return facts_of(postings, self._shop, place)
@@ -161,11 +179,14 @@ class _Piece:
 
 
 def facts_of(postings: Iterable[Posting], shop: ShopFile, place: str) -> Facts:
-    """Facts from posted lines. Raises FilesError for lines nobody can tell, and pieces that do not balance."""
+    """Facts from posted lines. Raises FilesError for lines nobody can tell, pieces that do not balance, and pieces that
+    two files hold."""
     problems: list[Problem] = []
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     pieces: dict[tuple[str, str], _Piece] = {}
     balance: dict[tuple[str, str, date], int] = defaultdict(int)
+    stood_in: dict[tuple[str, str, date], str] = {}
+    twice: set[tuple[str, str, date]] = set()
     lines = list(postings)
     sold_in: dict[str, set[str]] = defaultdict(set)
     for line in lines:
@@ -173,7 +194,13 @@ def facts_of(postings: Iterable[Posting], shop: ShopFile, place: str) -> Facts:
             sold_in[line.piece].add(line.journal)
     customers: dict[str, str] = {}
     for line in lines:
-        balance[line.journal, line.piece, line.day] += line.net
+        of_day = (line.journal, line.piece, line.day)
+        balance[of_day] += line.net
+        if stood_in.setdefault(of_day, line.file) != line.file and of_day not in twice:
+            # A month's export beside the year's: each line would count twice, and every piece would still balance.
+            twice.add(of_day)
+            what = f"piece {line.piece} of {line.day} stands in {stood_in[of_day]} too"
+            problems.append(Problem(line.file, what, "take away one of two exports of the same days", line.row))
         journals = sold_in.get(line.piece, set())
         journal = next(iter(journals)) if len(journals) == 1 else line.journal
         piece = pieces.setdefault((journal, line.piece), _Piece([], [], []))

@@ -314,7 +314,7 @@ class _Probe:
             )
         if any(told.startswith("paid") for told in found.differences):
             found.notes.append(
-                "a method may differ by payments of other days' orders, not all of them read here: probe another day too"
+                "a method may differ by payments of other days' orders, not all of them read here: probe another day"
             )
         of_day = frames["orders"][frames["orders"]["business_day"] == pd.Timestamp(self.day)]
         lost = [

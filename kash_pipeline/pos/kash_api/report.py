@@ -35,6 +35,9 @@ class _Tables(HTMLParser):
         self._in_cell = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        # HTML lets a cell and a row end by what follows them.
+        if tag in ("table", "tr"):
+            self._in_cell = False
         if tag == "table":
             self._open.append([])
             self.tables.append(self._open[-1])
@@ -45,9 +48,9 @@ class _Tables(HTMLParser):
             self._in_cell = True
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
+        if tag in ("td", "th", "tr", "table"):
             self._in_cell = False
-        elif tag == "table" and self._open:
+        if tag == "table" and self._open:
             self._open.pop()
 
     def handle_data(self, data: str) -> None:

@@ -52,6 +52,16 @@ TWO_RATES = fec(
 )
 
 
+def one_sided(content: str) -> str:
+    """The same FEC with an amount and its side, as the law allows too."""
+    head, *rows = content.splitlines()
+    turned = [head.replace("Debit", "Montant").replace("Credit", "Sens")]
+    for cells in (row.split("\t") for row in rows):
+        amount, side = (cells[11], "D") if cells[11] != "0,00" else (cells[12], "C")
+        turned.append("\t".join([*cells[:11], amount, side, *cells[13:]]))
+    return "\r\n".join(turned)
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Callable[..., ShopFile]:
     def make(kind: str, content: str | bytes, *, prices: str = "tax_included", **source: Any) -> ShopFile:
@@ -162,6 +172,22 @@ def test_a_fec_gives_orders_with_their_rates_and_later_payments(shop: Callable[.
     assert facts.customers["name"].tolist() == ["Société É."]
 
 
+def test_a_fec_may_be_written_otherwise_and_says_the_same(shop: Callable[..., ShopFile]) -> None:
+    """Amounts with their side, days with slashes, thousands set apart, a label with a quote and a stray line break."""
+    plain = facts_of(shop("kash_fec", TWO_RATES), DAY, DAY)
+    other = one_sided(TWO_RATES).replace("20260314", "14/03/2026").replace("18,77", "18.77")
+    facts = facts_of(shop("kash_fec", other.replace("Vente F1", '"Vente\x0bF1')), DAY, DAY)
+    pd.testing.assert_frame_equal(facts.order_vat, plain.order_vat)
+    pd.testing.assert_frame_equal(facts.orders, plain.orders)
+
+
+@pytest.mark.parametrize("space", [" ", "\xa0", "\u202f"])
+def test_thousands_may_be_set_apart_by_a_space_of_any_width(shop: Callable[..., ShopFile], space: str) -> None:
+    rows = f"70;12/12/2020;7;702;;PAIN;;1{space}137,00;1\r\n70;12/12/2020;7;53;;ESPECE;1{space}137,00;;0\r\n"
+    facts = facts_of(shop("kash_accounting_csv", rows), date(2020, 12, 12), date(2020, 12, 12))
+    assert facts.orders["total_cents"].tolist() == [113_700]
+
+
 def test_rates_come_from_the_settings_where_the_file_does_not_tell(shop: Callable[..., ShopFile]) -> None:
     silent = TWO_RATES.replace("701055\tVentes pain 5,5 %", "7010\tPain").replace(
         "707200\tVentes boissons 20 %", "7070\tEau"
@@ -181,7 +207,12 @@ def test_a_shop_that_sells_without_tax_gets_lines_without_tax(shop: Callable[...
 @pytest.mark.parametrize(
     ("kind", "content", "says"),
     [
-        ("kash_accounting_csv", SAMPLE.replace("11.37", "11,37"), r"export\.csv, row 1, column credit: '11,37'"),
+        ("kash_accounting_csv", SAMPLE.replace("11.37", "1,137"), r"export\.csv, row 1, column credit: '1,137'"),
+        ("kash_accounting_csv", SAMPLE.replace("11.37", "11 37"), "'11 37' is no amount"),
+        ("kash_accounting_csv", SAMPLE.replace("12/12", "31/02", 1), "row 1, column invoice date: '31/02/2020'"),
+        ("kash_accounting_csv", SAMPLE.replace("TVA5", '"TVA5'), "row 2: a quote is not closed"),
+        ("kash_accounting_csv", SAMPLE + ";;;;;TOTAL;12.00;12.00;\n", "row 6, column invoice date: '' is no date"),
+        ("kash_accounting_csv", "", "no file whose name ends in .csv or .txt holds an entry"),
         ("kash_accounting_csv", SAMPLE.replace(";12\n", "\n", 1), "row 1: 8 columns instead of 9"),
         ("kash_accounting_csv", SAMPLE + SAMPLE.replace("12/12/2020", "2020-12-12"), "row 6, column invoice date"),
         ("kash_accounting_csv", SAMPLE.replace("0.63", "0.64"), "piece 202012054 of 2020-12-12 does not balance: 1 c"),
@@ -191,6 +222,7 @@ def test_a_shop_that_sells_without_tax_gets_lines_without_tax(shop: Callable[...
         ("kash_fec", TWO_RATES.replace("CompteLib", "Compte"), "the header lacks CompteLib"),
         ("kash_fec", TWO_RATES.replace("18,77", "18.777"), "row 3, column Credit: '18.777' is no amount"),
         ("kash_fec", TWO_RATES.replace("20260316", "16/03/26"), "row 7, column EcritureDate"),
+        ("kash_fec", one_sided(TWO_RATES).replace("\tD\t", "\tX\t", 1), "row 2, column Sens: 'X' is no side"),
     ],
 )
 def test_what_cannot_be_told_is_refused_by_file_row_and_column(
@@ -222,6 +254,9 @@ def test_files_come_from_any_url_and_are_kept_as_they_stand(shop: Callable[..., 
     assert [day.orders["number"].tolist() for day in days] == [["202012054"], ["202012055"]]
     assert sorted(document.url for document in kept) == ["april.csv", "march.csv"]
     assert SAMPLE.encode() in {document.body for document in kept}
+    store.pipe("/exports/year.csv", SAMPLE.encode())
+    with open_source(at) as source, pytest.raises(FilesError, match=r"202012054 of 2020-12-12 stands in march\.csv"):
+        list(source.sales(DAY, DAY))
     gone = made.model_copy(update={"source": made.source.model_copy(update={"path": "memory://nowhere"})})
     with open_source(gone) as source, pytest.raises(SourceUnreachable, match="memory://nowhere: nothing to read"):
         list(source.sales(DAY, DAY))
