@@ -10,7 +10,7 @@ where a freeze date that the API hides refuses that, on the first of a later mon
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pandas as pd
 
@@ -18,7 +18,13 @@ from kash_pipeline.accounting.corrections import correct
 from kash_pipeline.pennylane.client import FiscalYear
 from kash_pipeline.schemas import entries as schemas
 from kash_pipeline.schemas.columns import conform
-from kash_pipeline.warehouse.ledger import Changed, Content, Line
+from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.ledger import Changed, Content, Line, Row
+
+
+def calendar_day(shop: ShopFile) -> date:
+    """Today in the shop's calendar: no correction is moved beyond it."""
+    return datetime.now(shop.zone).date()
 
 
 def first_open_day(years: Sequence[FiscalYear], day: date) -> date | None:
@@ -44,6 +50,12 @@ def later_day(years: Sequence[FiscalYear], day: date, today: date) -> date | Non
     if opens is not None and opens <= today:
         return opens
     return today if day < today and first_open_day(years, today) == today else None
+
+
+def waits_for(replacement: Row, why: str) -> str:
+    """Why a reversal is not sent: what is to take the place of the entry it takes back does not stand yet."""
+    taken = f"which is to take the place of {replacement.corrects}"
+    return f"waits for {replacement.key}, {taken}: {why}; until then {replacement.corrects} stands"
 
 
 def corrections_of(

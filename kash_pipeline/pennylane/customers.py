@@ -22,15 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from kash_pipeline.pennylane.client import ADDRESS, Customer, PennylaneClient, condition
-from kash_pipeline.pennylane.errors import (
-    BadRequest,
-    Conflict,
-    NotFound,
-    PennylaneError,
-    ReferenceMissing,
-    Refused,
-    RuleBroken,
-)
+from kash_pipeline.pennylane.errors import REFUSALS, Conflict, PennylaneError, ReferenceMissing
 from kash_pipeline.pennylane.making import alone, replace_listing
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.forgotten import forgotten_customers
@@ -38,8 +30,6 @@ from kash_pipeline.warehouse.tables import PENNYLANE_CUSTOMERS, PENNYLANE_LISTED
 
 WORKERS = 8
 _FILTER_VALUES = 100  # ids or references in one filter; no limit is documented, the URL stays under 4 KB
-_REFUSALS = (BadRequest, Conflict, NotFound, Refused, RuleBroken)
-"""Answers about one customer: the others go on."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,22 +67,32 @@ def sync_customers(
     missing = sorted(wanted - ids.keys())
     if missing:
         facts = _described(customers)
-        unknown = [customer_id for customer_id in missing if customer_id not in facts]
-        problems: list[str] = []
+        unknown = undescribed(customers, missing)
+        problems: dict[str, str] = {}
         with alone(engine, company_id):
             ids |= stored_customers(engine, shop, company_id)
             to_do = [facts[key] for key in missing if key in facts and key not in ids]
             if to_do:
                 made, problems = _find_or_create(client, engine, shop, company_id, to_do, progress)
                 ids |= made
-        if unknown:
-            problems.append(f"the till sells to customers it does not describe: {', '.join(unknown[:10])}")
+        problems |= unknown
         if problems:
             raise ReferenceMissing(
-                "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else ""),
+                "; ".join(list(problems.values())[:10])
+                + (f"; and {len(problems) - 10} more" if len(problems) > 10 else ""),
                 next_step="correct these customers in the till or in PennyLane, then fetch the reference data again",
+                each=problems,
             )
     return {customer_id: ids[customer_id] for customer_id in wanted}
+
+
+def undescribed(customers: pd.DataFrame, wanted: Iterable[str]) -> dict[str, str]:
+    """Which of the customers `wanted` can neither be found nor made, because the till tells nothing of them, and so."""
+    known = set(customers["customer_id"].astype(str))
+    return {
+        f"customer {customer_id}": f"the till sells to customer {customer_id}, whom it does not describe"
+        for customer_id in sorted(set(wanted) - known)
+    }
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def _find_or_create(
     company_id: int,
     facts: list[_Facts],
     progress: Callable[[int, int], None] | None,
-) -> tuple[dict[str, int], list[str]]:
-    """Account ids by customer, and what is wrong with the others."""
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Account ids by customer, and what is wrong with the others, as ReferenceMissing has it."""
     by_reference = _listed(client, "external_reference", [external_reference(shop, item.customer_id) for item in facts])
     references = {str(customer.external_reference): customer for customer in by_reference}
     rest = [item for item in facts if external_reference(shop, item.customer_id) not in references]
@@ -138,7 +138,7 @@ def _find_or_create(
         ]
     }
 
-    def one(item: _Facts) -> tuple[_Facts, Customer, str] | str:
+    def one(item: _Facts) -> tuple[_Facts, Customer, str] | tuple[_Facts, None, str]:
         known = references.get(external_reference(shop, item.customer_id))
         if known is not None:
             return item, known, "external_reference"
@@ -147,22 +147,21 @@ def _find_or_create(
             return item, match, by
         try:
             return item, *_made_customer(client, shop, item)
-        except _REFUSALS as error:
-            return f"customer {item.customer_id}: {error.message}"
+        except REFUSALS as error:
+            return item, None, error.message
 
     ids: dict[str, int] = {}
-    problems = []
+    problems = {}
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="customers") as pool:
-        for done, found in enumerate(pool.map(one, facts), 1):
-            if isinstance(found, str):
-                problems.append(found)
+        for done, (item, customer, by) in enumerate(pool.map(one, facts), 1):
+            name = f"customer {item.customer_id}"
+            if customer is None:
+                problems[name] = f"{name}: {by}"
+            elif customer.account_id is None:
+                problems[name] = f"{name} has no account in PennyLane: give it one in 411"
             else:
-                item, customer, by = found
-                if customer.account_id is None:
-                    problems.append(f"customer {item.customer_id} has no account in PennyLane: give it one in 411")
-                else:
-                    _store_customer(engine, shop, company_id, item, customer, by)
-                    ids[item.customer_id] = customer.account_id
+                _store_customer(engine, shop, company_id, item, customer, by)
+                ids[item.customer_id] = customer.account_id
             if progress is not None:
                 progress(done, len(facts))
     return ids, problems
@@ -407,7 +406,7 @@ def _bring(
     if differing:
         try:
             after = client.update_customer(customer, differing)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             return error.message
     _update_row(
         engine,

@@ -8,7 +8,7 @@ Sources: PennyLane's guide "Error handling and status codes" (read 30 Sep 2026) 
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -150,7 +150,18 @@ class AnswerChanged(PennylaneError):
 
 
 class ReferenceMissing(PennylaneError):
-    """A journal, account or customer that entries need is not usable in this company."""
+    """Journals, accounts or customers that entries need are not usable in this company.
+
+    `each` says why, by what entries call them: "journal K1", "707200", "customer 7".
+    """
+
+    def __init__(self, message: str, *, next_step: str, each: Mapping[str, str]) -> None:
+        super().__init__(message, next_step=next_step)
+        self.each = dict(each)
+
+
+REFUSALS = (BadRequest, Conflict, NotFound, Refused, RuleBroken)
+"""Answers about one record: the others go on."""
 
 
 class EvidenceMissing(PennylaneError):

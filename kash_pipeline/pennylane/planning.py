@@ -6,17 +6,19 @@ Only comparing belongs here: doing it is publisher.py's (`publish(only=plan.keys
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 
 import pandas as pd
 import sqlalchemy as sa
 
 from kash_pipeline.pennylane import reference
-from kash_pipeline.pennylane.client import EntryLine, EntrySummary, PennylaneClient
+from kash_pipeline.pennylane.client import EntrySummary, PennylaneClient
 from kash_pipeline.pennylane.comparing import Books
-from kash_pipeline.pennylane.correcting import first_open_day, later_day
+from kash_pipeline.pennylane.correcting import calendar_day, first_open_day, later_day, waits_for
+from kash_pipeline.pennylane.holding import Held, held_entries, touched
+from kash_pipeline.pennylane.needs import NOT_BUILT, Needs
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import Changed, Content, PublicationLedger, Row
@@ -29,6 +31,7 @@ ACTIONS = {
     "correct": "corrected",
     "look": "looked for (unclear)",
     "refused": "refused",
+    "blocked": "blocked",
     "held": "held",
     "touched": "left to a person",
 }
@@ -122,39 +125,79 @@ def euros_text(cents: int) -> str:
     return f"{Decimal(cents).scaleb(-2):,.2f}".replace(",", " ")
 
 
-def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, lake: Lake, first: date, last: date) -> Plan:
+def make_plan(
+    client: PennylaneClient,
+    engine: sa.Engine,
+    shop: ShopFile,
+    lake: Lake,
+    first: date,
+    last: date,
+    *,
+    today: date | None = None,
+) -> Plan:
     """Compare the publication ledger of the business days `first..last` with what PennyLane holds.
 
-    Costs a listing of the entries of these journals and days that are still to be sent and, where something was sent
-    or is there already, one of lines. Raises a PennylaneError when PennyLane cannot be asked.
+    Costs a listing of the entries of these journals and days that are still to be sent, where something was sent or is
+    there already one of lines, and where an entry names what we do not know one of journals or accounts. `today` as
+    for Publisher. Raises a PennylaneError when PennyLane cannot be asked.
     """
     ledger = PublicationLedger(engine, shop.shop.id)
     me = client.me()
     rows = ledger.rows(first, last)
+    by_key = {row.key: row for row in rows}
     changed = {item.row.key: item for item in ledger.changed(first, last)}
+    halves = {missing.key for missing, _ in ledger.half_corrected()}
+    pairs = ledger.corrections_of(row.corrects for row in rows if row.corrects is not None)
     with engine.connect() as connection:
         held = read_days(connection, "held", shop.shop.id, first, last)
-    journals = {journal.code: journal.id for journal in reversed(client.journals())}
-    there = _there(client, journals, rows)
-    ids = {row.key: [entry.id for entry in there.get(row.key, [])] for row in rows}
-    ids |= {row.key: [row.remote_id] for row in rows if row.sent_at is not None and row.remote_id is not None}
-    lines = _lines(client, journals, [row for row in rows if ids[row.key]], {one for of in ids.values() for one in of})
-    books = reference.stored_books(engine, shop, me.company_id)
-    found_ready = [row for row in rows if row.state == "ready" and row.key in there]
-    would_be = ledger.contents(found_ready) if found_ready else {}
+    customers = lake.read_reference("customers") if lake.has_reference("customers") else None
+    needs = Needs(client, engine, shop, me.company_id, customers, make=False)
+    books = needs.books
+
     sent = {intent.row.key: intent.content for intent in ledger.published(first, last)}
+    to_send = [row for row in rows if row.state == "ready" or (row.state == "refused" and row.key in halves)]
+    would_be = ledger.contents(to_send)
+    # What corrections would say that nobody made yet.
+    built = ledger.built([item.row.base_key for item in changed.values()])
+    new = [built[item.row.base_key] for item in changed.values() if item.row.base_key in built]
+    needs.find([*would_be.values(), *(item.sent for item in changed.values() if item.sent is not None), *new])
+
+    journals = needs.journals
+    there = _there(client, journals, rows)
+    wanted = [(row.remote_id, sent[row.key]) for row in rows if row.key in sent and row.remote_id is not None]
+    wanted += [(entry.id, would_be[key]) for key, entries in there.items() if key in would_be for entry in entries]
+    holds = held_entries(client, journals, wanted)
     years = client.fiscal_years()
     correct = shop.pennylane.correct if shop.pennylane else "hold"
-    today = datetime.now(shop.zone).date()
+    today = today or calendar_day(shop)
+
+    def blocked(row: Row) -> str | None:
+        """Why publishing would keep it back although it is ready."""
+        content = would_be.get(row.key)
+        if content is None:
+            return NOT_BUILT
+        reversal = next((one for one in pairs.get(row.corrects or "", ()) if one.role == "reversal"), None)
+        pair = needs.blocked_pair(reversal, would_be) if row.role == "replacement" else None
+        return needs.blocked(content) or pair
+
+    def blocked_correction(item: Changed) -> str | None:
+        """The same, of a correction that publishing would make first."""
+        replacement = built.get(item.row.base_key)
+        why = None if replacement is None else needs.blocked(replacement)
+        return why or (None if item.sent is None else needs.blocked(item.sent))
 
     def step(row: Row) -> Step:
         item: Changed | None = changed.get(row.key)
         digest = item.wanted_digest if item is not None else row.digest
         action, why = _action(row, item, correct)
-        if action == "add" and row.key in there:
-            action, why = _already_there(books, would_be.get(row.key), there[row.key], lines)
+        if row.state == "refused" and row.key in halves:
+            action, why = "add", f"again, refused before: {row.error}"
+        if action == "add" and (problem := blocked(row)) is not None:
+            action, why = "blocked", problem
+        elif action == "add" and row.key in there:
+            action, why = _already_there(books, would_be[row.key], there[row.key], holds)
         if row.key in sent and action in ("leave", "correct"):
-            difference = books.compared(sent[row.key], lines.get(row.remote_id or 0, []))
+            difference = touched(books, sent[row.key], holds.get(row.remote_id or 0, Held()))
             if difference is not None:
                 action, why = "touched", difference
         if action == "add" and (closed := reference.period_problem(years, row.date)) is not None:
@@ -162,10 +205,24 @@ def make_plan(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, lake: 
             action, why = ("refused", closed) if later is None else ("add", f"on {later}, for {closed}")
         if action == "correct" and first_open_day(years, row.date) is None:
             action, why = "held", f"{why} after sending: no fiscal year from {row.date} on is open"
+        if action == "correct" and item is not None and (problem := blocked_correction(item)) is not None:
+            action, why = "blocked", problem
         return Step(row.business_day, row.register_id, row.key, action, row.amount_cents, digest, why)
 
+    def follows(own: Step) -> Step:
+        """A reversal goes where its replacement goes first, see publisher.py."""
+        row = by_key[own.key]
+        new = next((one for one in pairs.get(row.corrects or "", ()) if one.role == "replacement"), None)
+        if row.role != "reversal" or own.action not in ("add", "adopt") or new is None or new.sent_at is not None:
+            return own
+        goes = steps[new.key]
+        if goes.action in ("add", "adopt", "look"):
+            return own
+        return replace(own, action="blocked", why=waits_for(new, new.error or goes.why))
+
+    steps = {row.key: step(row) for row in rows}
     company = f"{me.company_name} ({me.company_id})"
-    return Plan(shop.shop.id, company, first, last, tuple(map(step, rows)), _held_sales(lake, held))
+    return Plan(shop.shop.id, company, first, last, tuple(map(follows, steps.values())), _held_sales(lake, held))
 
 
 def _held_sales(lake: Lake, held: pd.DataFrame) -> dict[tuple[date, str], int]:
@@ -196,15 +253,13 @@ def _action(row: Row, changed: Changed | None, correct: str) -> tuple[str, str]:
 
 
 def _already_there(
-    books: Books, content: Content | None, there: list[EntrySummary], lines: dict[int, list[EntryLine]]
+    books: Books, content: Content, there: list[EntrySummary], holds: dict[int, Held]
 ) -> tuple[str, str]:
     """What publishing does with an entry whose piece number PennyLane has already."""
-    if content is None:
-        return "held", "the entry tables do not hold it any more"
     unknown = books.unknown_customers(content)
     if len(there) == 1 and unknown:
         return "adopt", f"id {there[0].id}, if its lines are ours: {', '.join(unknown)} is found only when publishing"
-    problem = books.not_ours(content, [(entry.id, lines.get(entry.id, [])) for entry in there])
+    problem = books.not_ours(content, [(entry.id, holds.get(entry.id, Held()).lines) for entry in there])
     return ("adopt", f"id {there[0].id}") if problem is None else ("held", problem)
 
 
@@ -219,18 +274,4 @@ def _there(client: PennylaneClient, journals: dict[str, int], rows: Iterable[Row
         for entry in client.ledger_entries(ids, min(days), max(days)):
             if entry.piece_number in keys:
                 found.setdefault(str(entry.piece_number), []).append(entry)
-    return found
-
-
-def _lines(
-    client: PennylaneClient, journals: dict[str, int], rows: list[Row], wanted: set[int]
-) -> dict[int, list[EntryLine]]:
-    """The lines PennyLane holds of the entries `wanted` in the journals and days of these rows, by entry id."""
-    ids = sorted({journals[row.journal] for row in rows if row.journal in journals})
-    found: dict[int, list[EntryLine]] = {}
-    if ids:
-        days = [row.date for row in rows]
-        for line in client.ledger_entry_lines(ids, min(days), max(days)):
-            if line.entry_id in wanted:
-                found.setdefault(line.entry_id, []).append(line)
     return found

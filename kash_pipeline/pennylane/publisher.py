@@ -10,7 +10,8 @@ PennyLane keeps duplicates and deletes nothing, so the rules are:
 - "not there" counts only when the request is old enough to have been executed or lost (`settle`);
 - what was posted is read back in batches and compared as a multiset of (account, side, amount, label), because
   PennyLane changes the order of lines and the form of amounts;
-- Z evidence (`attach_z`) is uploaded before the intent: whatever becomes of an upload, its entry is still ready.
+- Z evidence (`attach_z`) is uploaded before the intent: whatever becomes of an upload, its entry is still ready;
+- the reversal of a correction follows its replacement, once that stands: if one is refused, the books are as they were.
 """
 
 import logging
@@ -33,7 +34,6 @@ from kash_pipeline.pennylane import reference
 from kash_pipeline.pennylane.attaching import SCOPE, Attached, Evidence
 from kash_pipeline.pennylane.client import (
     LINES_PER_ENTRY,
-    EntryLine,
     EntrySummary,
     FiscalYear,
     Me,
@@ -42,22 +42,20 @@ from kash_pipeline.pennylane.client import (
     PennylaneClient,
 )
 from kash_pipeline.pennylane.comparing import Books
-from kash_pipeline.pennylane.correcting import corrections_of, later_day
-from kash_pipeline.pennylane.customers import former_accounts, stored_customers, sync_customers
+from kash_pipeline.pennylane.correcting import calendar_day, corrections_of, later_day, waits_for
 from kash_pipeline.pennylane.errors import (
     ConnectAgain,
     NotFound,
     NotSent,
     PennylaneError,
-    ReferenceMissing,
     RuleBroken,
     ScopeMissing,
     Unauthorized,
     WrongCompany,
 )
+from kash_pipeline.pennylane.holding import Held, held_entries, touched
 from kash_pipeline.pennylane.lettering import LetteringReport, letter_customers, letters, unlettered
-from kash_pipeline.schemas.columns import empty
-from kash_pipeline.schemas.facts import CUSTOMERS
+from kash_pipeline.pennylane.needs import NOT_BUILT, Needs
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
 from kash_pipeline.warehouse.ledger import Content, Intent, PublicationLedger, Row, Turn, owner_alive, this_process
@@ -100,6 +98,7 @@ class PublishReport:
     attached   posted with Z evidence; `unclosed` counts register-days that have no entry to attach it to
     corrections  sent before, and their facts changed: `why` names the reversal and the new entry, which count as
                  posted when they are          to_correct  the same, but a person or the shop file decides
+    half_corrected  of their correction one entry stands and this one does not: the day counts twice, or not at all
     """
 
     posted: int = 0
@@ -114,6 +113,7 @@ class PublishReport:
     differing: list[Problem] = field(default_factory=list)
     corrections: list[Problem] = field(default_factory=list)
     to_correct: list[Problem] = field(default_factory=list)
+    half_corrected: list[Problem] = field(default_factory=list)
     lettering: LetteringReport = field(default_factory=LetteringReport)
     posted_by_day: Counter[date] = field(default_factory=Counter)
     requests: int = 0
@@ -131,7 +131,15 @@ class PublishReport:
 
     @property
     def problems(self) -> list[Problem]:
-        return [*self.refused, *self.held, *self.blocked, *self.waiting, *self.differing, *self.to_correct]
+        return [
+            *self.half_corrected,
+            *self.refused,
+            *self.held,
+            *self.blocked,
+            *self.waiting,
+            *self.differing,
+            *self.to_correct,
+        ]
 
     @property
     def requests_per_entry(self) -> float | None:
@@ -196,7 +204,7 @@ class Publisher:
         self._workers = workers
         self._settle = settle
         self._patience = patience
-        self._today = today or datetime.now(shop.zone).date()
+        self._today = today or calendar_day(shop)
         self._sleep = sleep
         self._ledger = PublicationLedger(engine, shop.shop.id)
         self._attach_z = shop.pennylane is not None and shop.pennylane.attach_z
@@ -206,6 +214,7 @@ class Publisher:
         # Asked once a publisher, not once a call: a year is published month by month.
         self.me: Me | None = None
         self.years: list[FiscalYear] | None = None
+        self.halves: set[str] = set()
 
     def publish(
         self,
@@ -239,6 +248,7 @@ class Publisher:
                     or changed
                     or self._ledger.ready(first, last, limit=1)
                     or self._ledger.rows(first, last, states=["sent"])
+                    or any(missing.key not in self.halves for missing, _ in self._ledger.half_corrected())
                     or unlettered(self._engine, self._shop)
                 ):
                     run.run(first, last, doubtful)
@@ -274,7 +284,6 @@ class _Run:
         self.engine = publisher._engine
         self.shop = publisher._shop
         self.ledger = publisher._ledger
-        self.customers = publisher._customers
         self.workers = publisher._workers
         self.settle = publisher._settle
         self.patience = publisher._patience
@@ -284,14 +293,15 @@ class _Run:
         self.report = report
         self.progress = progress
         self.only = only
-        self.books = Books(own_accounts=publisher._shop.shop.named_customers == "own_account")
         self.lock = threading.Lock()
         self.turn_lock = threading.Lock()
         self.stop: PennylaneError | None = None
         self.done = 0
         self.total = 0
         self.company_id = 0
-        self.journals: dict[str, int] = {}
+        self.needs: Needs
+        # The entries of each correction by what it corrects, for those that are sent now.
+        self.corrections: dict[str, list[Row]] = {}
         self.evidence: Evidence | None = None
         # Entries whose Z evidence could not be had: not tried again in this run.
         self.without: set[str] = set()
@@ -303,12 +313,13 @@ class _Run:
 
     def run(self, first: date | None, last: date | None, doubtful: list[Intent]) -> None:
         self._who()
-        self._load_ids()
+        self.needs = Needs(self.client, self.engine, self.shop, self.company_id, self.publisher._customers)
         self._settle_old(doubtful)
         self._correct_changed(first, last)
-        # What was just settled is part of the work, whatever its day.
+        # What was just settled is part of the work, whatever its day; so is the missing half of a correction.
         settled = [row for intent in doubtful if (row := self.ledger.row(intent.row.key)) is not None]
-        work = _once([*self.ledger.ready(first, last), *(row for row in settled if row.state == "ready")])
+        halves = self._halves_again()
+        work = _once([*self.ledger.ready(first, last), *(row for row in [*settled, *halves] if row.state == "ready")])
         unread = _once(
             [*self.ledger.rows(first, last, states=["sent"]), *(row for row in settled if row.state == "sent")]
         )
@@ -316,25 +327,106 @@ class _Run:
             work = [row for row in work if self.only.get(row.key) == row.digest]
         self._prepare_evidence(work)
         self.total = self.done + len(work)
+        self.corrections = self.ledger.corrections_of(row.corrects for row in work if row.corrects is not None)
+        second = [row for row in work if row.role == "reversal" and self._other(row) is not None]
         # Reading back a window overlaps with posting the next one.
         with ThreadPoolExecutor(1, thread_name_prefix="read-back") as reader:
-            readings: list[Future[None]] = []
-            for month in sorted({_month(row) for row in [*work, *unread]}):
-                rows = [row for row in work if _month(row) == month]
-                posted = self._post_window(rows) if rows else []
-                to_read = [*posted, *(row for row in unread if _month(row) == month)]
-                if to_read:
-                    readings.append(reader.submit(self._read_back, to_read))
-                if self.stop is not None:
-                    break
-            if posted := self._post_moved():
-                readings.append(reader.submit(self._read_back, posted))
+            readings = self._post_and_read(reader, [row for row in work if row not in second], unread)
+            if self.stop is None and second:
+                readings += self._post_and_read(reader, self._may_follow(second), [])
             for reading in readings:
                 reading.result()
         if self.stop is not None:
             raise self.stop
+        self._tell_halves({row.key for row in [*work, *halves]})
         if letters(self.shop):
             self.report.lettering = letter_customers(self.client, self.engine, self.shop, self.company_id)
+
+    def _post_and_read(self, reader: ThreadPoolExecutor, work: list[Row], unread: list[Row]) -> list[Future[None]]:
+        """Post `work` month by month; what is to be read back is given to `reader`."""
+        readings = []
+        for month in sorted({_month(row) for row in [*work, *unread]}):
+            rows = [row for row in work if _month(row) == month]
+            posted = self._post_window(rows) if rows else []
+            to_read = [*posted, *(row for row in unread if _month(row) == month)]
+            if to_read:
+                readings.append(reader.submit(self._read_back, to_read))
+            if self.stop is not None:
+                break
+        if posted := self._post_moved():
+            readings.append(reader.submit(self._read_back, posted))
+        return readings
+
+    @property
+    def journals(self) -> dict[str, int]:
+        return self.needs.journals
+
+    @property
+    def books(self) -> Books:
+        return self.needs.books
+
+    # --- the two entries of a correction --------------------------------------------------------------------------
+
+    def _other(self, row: Row) -> Row | None:
+        """The other entry of the correction that `row` is half of, if there is one."""
+        return next((other for other in self.corrections.get(row.corrects or "", ()) if other.key != row.key), None)
+
+    def _may_follow(self, reversals: list[Row]) -> list[Row]:
+        """Those whose replacement stands in PennyLane by now, dated like it.
+
+        In this order, because what is new is what may be refused: the books then stay as they were. The reversal names
+        accounts and amounts that PennyLane took before.
+        """
+        self.corrections = self.ledger.corrections_of(row.corrects for row in reversals if row.corrects is not None)
+        due = []
+        for row in self._as_they_are(reversals):
+            new = self._other(row)
+            if row.state != "ready" or new is None:
+                continue  # the facts changed meanwhile, and the ledger dissolved the correction
+            if new.sent_at is None:
+                found = next((problem.on_record for problem in self.report.problems if problem.key == new.key), None)
+                self._problem(self.report.blocked, row, waits_for(new, found or new.error or new.state))
+                continue
+            if new.date > row.date:
+                self.ledger.move(row.key, new.date, f"dated like {new.key}")
+            due.append(self.ledger.row(row.key) or row)
+        return due
+
+    def _halves_again(self) -> list[Row]:
+        """Entries whose correction stands by half. Those that PennyLane refused are tried again, once a publisher: the
+        reason may have passed, and meanwhile the day counts twice or not at all."""
+        rows = [missing for missing, _ in self.ledger.half_corrected()]
+        rows = [row for row in rows if row.key not in self.publisher.halves]
+        self.publisher.halves |= {row.key for row in rows}
+        for row in rows:
+            if row.state == "refused" and (self.only is None or self.only.get(row.key) == row.digest):
+                self.ledger.back_to_ready(row.key, row.error)
+        return [self.ledger.row(row.key) or row for row in rows]
+
+    def _tell_halves(self, concerned: set[str]) -> None:
+        """Those of these entries whose correction stands by half are problems of their own, with both piece numbers."""
+        for row, standing in self.ledger.half_corrected():
+            if row.key not in concerned:
+                continue
+            found = [problem for problem in self.report.problems if problem.key == row.key]
+            for problems in (self.report.refused, self.report.held, self.report.blocked, self.report.waiting):
+                problems[:] = [problem for problem in problems if problem.key != row.key]
+            if row.role == "reversal":
+                what = f"{standing.key} stands beside {row.corrects}, which it is to take the place of: both count"
+            else:
+                what = f"{standing.key} took {row.corrects} back, and nothing stands in its place"
+            step = (
+                "cure what is named here, or enter it in PennyLane by hand under this piece number: "
+                "every run tries again, and takes over what it finds"
+            )
+            why, on_record = (
+                f"{what}. {row.key} is not there: {reason}; {step}"
+                for reason in (
+                    found[0].why if found else row.error or row.state,
+                    found[0].on_record if found else row.error or row.state,
+                )
+            )
+            self._problem(self.report.half_corrected, row, why, on_record)
 
     # --- facts that changed after sending -------------------------------------------------------------------------
 
@@ -351,13 +443,13 @@ class _Run:
                 self._problem(self.report.to_correct, item.row, why)
             return
         sent = [Intent(item.row, item.sent) for item in changed if item.sent is not None]
-        held = self._lines_of(sent)
+        held = held_entries(self.client, self.journals, _with_ids(sent))
         built = self.ledger.built([item.row.base_key for item in changed])
         for item in changed:
-            touched = item.sent and self.books.compared(item.sent, held.get(item.row.remote_id or 0, []))
-            if touched:
+            hand = item.sent and touched(self.books, item.sent, held.get(item.row.remote_id or 0, Held()))
+            if hand:
                 how = f"{item.how} after sending, and somebody changed it in PennyLane"
-                self._problem(self.report.to_correct, item.row, f"{how}: {touched}", how)
+                self._problem(self.report.to_correct, item.row, f"{how}: {hand}", how)
                 continue
             try:
                 reversal, replacement = corrections_of(item, built.get(item.row.base_key), self._years())
@@ -389,55 +481,6 @@ class _Run:
         if self.publisher.years is None:
             self.publisher.years = reference.sync_fiscal_years(self.client, self.engine, self.shop, self.company_id)
         return self.publisher.years
-
-    def _load_ids(self) -> None:
-        self.journals = reference.stored_journals(self.engine, self.shop, self.company_id)
-        self.books.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
-        self.books.customers = stored_customers(self.engine, self.shop, self.company_id)
-        self.books.former = former_accounts(self.engine, self.shop, self.company_id)
-
-    def _find_missing(self, contents: Iterable[Content]) -> list[str]:
-        """Synchronise what these entries need and we do not know; what stays missing, in words."""
-        contents = list(contents)
-        problems = []
-        journals = {content.journal for content in contents} - self.journals.keys()
-        accounts = {
-            line.account
-            for content in contents
-            for line in content.lines
-            if not self.books.own_account(line.customer_id)
-        } - self.books.accounts.keys()
-        customers = {
-            str(line.customer_id)
-            for content in contents
-            for line in content.lines
-            if self.books.own_account(line.customer_id)
-        } - self.books.customers.keys()
-        try:
-            if journals:
-                self.journals |= reference.sync_journals(
-                    self.client, self.engine, self.shop, self.company_id, also=journals
-                )
-        except ReferenceMissing as error:
-            problems.append(error.message)
-        try:
-            if accounts:
-                self.books.accounts |= reference.sync_accounts(
-                    self.client, self.engine, self.shop, self.company_id, also=accounts
-                )
-        except ReferenceMissing as error:
-            problems.append(error.message)
-            self.books.accounts = reference.stored_accounts(self.engine, self.shop, self.company_id)
-        try:
-            if customers:
-                known = self.customers if self.customers is not None else _no_customers()
-                self.books.customers |= sync_customers(
-                    self.client, self.engine, self.shop, self.company_id, known, customers
-                )
-        except ReferenceMissing as error:
-            problems.append(error.message)
-            self.books.customers = stored_customers(self.engine, self.shop, self.company_id)
-        return problems
 
     # --- Z evidence -----------------------------------------------------------------------------------------------
 
@@ -549,7 +592,7 @@ class _Run:
             self._hold(row, several, several)
             return
         entry = self.client.ledger_entry(entries[0].id)
-        self._find_missing([content])
+        self.needs.find([content])
         problem = self.books.not_ours(content, [(entry.id, entry.lines)])
         if problem is not None:
             on_record = self.books.not_ours(content, [(entry.id, entry.lines)], labels=False) or ""
@@ -569,9 +612,10 @@ class _Run:
 
     def _post_window(self, rows: list[Row]) -> list[Row]:
         """Post the rows of one month; those that are now in PennyLane and not yet read back."""
-        contents = self.ledger.contents(rows)
-        missing = self._find_missing(contents.values())
-        rows = [row for row in rows if self._may_be_sent(row, contents.get(row.key), missing)]
+        reversals = {row.key: self._other(row) for row in rows if row.role == "replacement"}
+        contents = self.ledger.contents([*rows, *(row for row in reversals.values() if row is not None)])
+        self.needs.find(contents.values())
+        rows = [row for row in rows if self._may_be_sent(row, contents, reversals.get(row.key))]
         if not rows:
             return []
         found = self._look_for([contents[row.key] for row in rows])
@@ -603,18 +647,14 @@ class _Run:
         now = {row.key: row for row in self.ledger.rows(min(days), max(days))}
         return [now[row.key] for row in rows if row.key in now and row.key not in self.without]
 
-    def _may_be_sent(self, row: Row, content: Content | None, missing: list[str]) -> bool:
+    def _may_be_sent(self, row: Row, contents: Mapping[str, Content], reversal: Row | None) -> bool:
+        content = contents.get(row.key)
         if content is None:
-            self._problem(self.report.blocked, row, "the entry tables do not hold it any more: build its day again")
+            self._problem(self.report.blocked, row, NOT_BUILT)
             return False
-        unknown = [
-            name for name in dict.fromkeys(self.books.line_names(content)) if name not in self.books.names(content).ids
-        ]
-        if content.journal not in self.journals:
-            unknown.append(f"journal {content.journal}")
-        if unknown:
-            told = "; ".join(missing) or "PennyLane does not have them"
-            self._problem(self.report.blocked, row, f"{', '.join(unknown)}: {told}")
+        blocked = self.needs.blocked(content) or self.needs.blocked_pair(reversal, contents)
+        if blocked is not None:
+            self._problem(self.report.blocked, row, blocked)
             return False
         if len(content.lines) > LINES_PER_ENTRY:
             self._refuse(row, f"{len(content.lines)} lines, PennyLane takes {LINES_PER_ENTRY} at most")
@@ -771,38 +811,19 @@ class _Run:
         """Compare what PennyLane holds with what was sent, a hundred lines a request."""
         days, keys = [row.business_day for row in rows], {row.key for row in rows}
         intents = [one for one in self.ledger.published(min(days), max(days)) if one.row.key in keys]
-        held = self._lines_of(intents)
+        held = held_entries(self.client, self.journals, _with_ids(intents))
         equal = []
         for intent in intents:
-            problem = self.books.compared(intent.content, held.get(intent.row.remote_id or 0, []))
+            lines = held.get(intent.row.remote_id or 0, Held()).lines
+            problem = self.books.compared(intent.content, lines)
             if problem is None:
                 equal.append(intent.row.key)
             else:
-                held_lines = held.get(intent.row.remote_id or 0, [])
-                on_record = self.books.compared(intent.content, held_lines, labels=False)
+                on_record = self.books.compared(intent.content, lines, labels=False)
                 self._problem(self.report.differing, intent.row, problem, on_record)
         self.ledger.verified(*equal)
         with self.lock:
             self.report.verified += len(equal)
-
-    def _lines_of(self, intents: list[Intent]) -> dict[int, list[EntryLine]]:
-        """Lines by remote entry id, by whichever way takes fewer requests; what a list lacks is asked for singly."""
-        wanted = {intent.row.remote_id for intent in intents if intent.row.remote_id is not None}
-        lines: dict[int, list[EntryLine]] = {}
-        pages = sum(len(intent.content.lines) for intent in intents) / 100 + 1
-        codes = {intent.content.journal for intent in intents}
-        if pages < len(wanted) and codes <= self.journals.keys():
-            journals = sorted(self.journals[code] for code in codes)
-            days = [intent.content.date for intent in intents]
-            for line in self.client.ledger_entry_lines(journals, min(days), max(days)):
-                if line.entry_id in wanted:
-                    lines.setdefault(line.entry_id, []).append(line)
-        for remote_id in sorted(wanted - lines.keys()):
-            try:
-                lines[remote_id] = list(self.client.ledger_entry(remote_id).lines)
-            except NotFound:
-                lines[remote_id] = []
-        return lines
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -835,5 +856,5 @@ def _month(row: Row) -> date:
     return row.date.replace(day=1)
 
 
-def _no_customers() -> pd.DataFrame:
-    return empty(CUSTOMERS)
+def _with_ids(intents: Iterable[Intent]) -> list[tuple[int, Content]]:
+    return [(intent.row.remote_id, intent.content) for intent in intents if intent.row.remote_id is not None]

@@ -9,7 +9,7 @@ lock of PostgreSQL and after a fresh listing: PennyLane does not say whether it 
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol, TypeVar
 
@@ -19,7 +19,7 @@ from kash_pipeline.accounting.uses import uses
 from kash_pipeline.pennylane.client import FiscalYear, Journal, LedgerAccount, PennylaneClient
 from kash_pipeline.pennylane.comparing import Books
 from kash_pipeline.pennylane.customers import former_accounts, stored_customers
-from kash_pipeline.pennylane.errors import Conflict, PennylaneError, ReferenceMissing, RuleBroken
+from kash_pipeline.pennylane.errors import REFUSALS, Conflict, PennylaneError, ReferenceMissing, RuleBroken
 from kash_pipeline.pennylane.making import alone, replace_listing
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.tables import PENNYLANE_ACCOUNTS, PENNYLANE_FISCAL_YEARS, PENNYLANE_JOURNALS
@@ -41,6 +41,16 @@ PERSONS = ("customer", "supplier")
 """Types of accounts that PennyLane makes for one customer or supplier."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a company has of what is wanted: ids, what we may make, and why another is not usable, as ReferenceMissing
+    has it."""
+
+    ids: dict[str, int] = field(default_factory=dict)
+    to_make: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
 # --- journals -----------------------------------------------------------------------------------------------------
 
 
@@ -50,22 +60,43 @@ def sync_journals(
     """Journal ids by code, for every code of the shop file's [journals] and those in `also`; stored.
 
     A missing one is created when `create_journals` says so, once, whoever else tries at this moment.
-    Raises ReferenceMissing, naming the codes, when it may not be created.
+    Raises ReferenceMissing once the others are stored, for those that may not be created or that PennyLane refuses.
     """
     wanted = sorted({*shop.journals.values(), *also})
     journals = client.journals()
-    if missing := _without(wanted, journals):
-        if shop.pennylane is None or not shop.pennylane.create_journals:
-            raise ReferenceMissing(
-                f"PennyLane has no journal {', '.join(missing)}",
-                next_step=f"create it in PennyLane, or write create_journals = true in {shop.path}",
-            )
+    found = journals_found(journals, shop, wanted)
+    refused = {}
+    if found.to_make:
         with alone(engine, company_id):
             journals = client.journals()
-            for code in _without(wanted, journals):
-                journals.append(_made_journal(client, shop, code))
+            for code in journals_found(journals, shop, wanted).to_make:
+                try:
+                    journals.append(_made_journal(client, shop, code))
+                except REFUSALS as error:
+                    refused[journal_name(code)] = error.message
+            found = journals_found(journals, shop, wanted)
     _store_journals(engine, shop, company_id, journals)
-    return {item.code: item.id for item in reversed(journals) if item.code in wanted}
+    if problems := found.missing | refused:
+        raise ReferenceMissing(
+            "; ".join(problems.values()),
+            next_step=f"create it in PennyLane, or write create_journals = true in {shop.path}",
+            each=problems,
+        )
+    return found.ids
+
+
+def journals_found(journals: Sequence[Journal], shop: ShopFile, wanted: Sequence[str]) -> Found:
+    """Which journals of these codes there are."""
+    ids = {item.code: item.id for item in reversed(journals) if item.code in wanted}
+    absent = [code for code in wanted if code not in ids]
+    if shop.pennylane is not None and shop.pennylane.create_journals:
+        return Found(ids, to_make=absent)
+    return Found(ids, missing={journal_name(code): f"PennyLane has no journal {code}" for code in absent})
+
+
+def journal_name(code: str) -> str:
+    """What a journal is called beside accounts and customers."""
+    return f"journal {code}"
 
 
 def _store_journals(engine: sa.Engine, shop: ShopFile, company_id: int, journals: Sequence[Journal]) -> None:
@@ -78,11 +109,6 @@ def store_listings(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, c
     _store_journals(engine, shop, company_id, client.journals())
     _store_accounts(engine, shop, company_id, client.ledger_accounts())
     sync_fiscal_years(client, engine, shop, company_id)
-
-
-def _without(wanted: Sequence[str], journals: Iterable[Journal]) -> list[str]:
-    present = {journal.code for journal in journals}
-    return [code for code in wanted if code not in present]
 
 
 def _made_journal(client: PennylaneClient, shop: ShopFile, code: str) -> Journal:
@@ -132,40 +158,57 @@ def sync_accounts(
     missing is created with label and rate when `create_accounts` says so; a number in 411 or 401 never is, because
     PennyLane would make a customer or supplier of it: there an account that differs only by closing zeros (411 for
     411000) is taken.
-    Raises ReferenceMissing, naming every number that is missing or disabled.
+    Raises ReferenceMissing once the others are stored, for every number that is missing or disabled, or that PennyLane
+    does not let us make.
     """
-    names = named_accounts(shop)
     needed = sorted(set(also))
     accounts = client.ledger_accounts()
-    chosen = choose(accounts, shop)
-    wanted = shop.pennylane.account_ids if shop.pennylane is not None else {}
-    missing = [number for number in needed if number not in {*chosen, *wanted} and not _is_third_party(number)]
-    if missing and shop.pennylane is not None and shop.pennylane.create_accounts:
+    found = accounts_found(accounts, shop, needed)
+    refused = {}
+    if found.to_make:
+        names = named_accounts(shop)
         with alone(engine, company_id):
             accounts = client.ledger_accounts()
-            chosen = choose(accounts, shop)
-            for number in missing:
-                if number not in chosen:
-                    made = _made_account(client, names.get(number, NamedAccount(number, f"Caisse {number}")))
-                    accounts.append(made)
-                    chosen[number] = made
-    ids: dict[str, int] = {}
-    problems = []
+            for number in accounts_found(accounts, shop, needed).to_make:
+                named = names.get(number, NamedAccount(number, f"Caisse {number}"))
+                try:
+                    accounts.append(_made_account(client, named))
+                except REFUSALS as error:
+                    refused[number] = f"{number} does not exist and could not be made: {error.message}"
+            found = accounts_found(accounts, shop, needed)
+    _store_accounts(engine, shop, company_id, accounts, needed)
+    if problems := found.missing | refused:
+        raise ReferenceMissing(
+            f"accounts in PennyLane: {'; '.join(problems.values())}",
+            next_step=f"enable or create them in PennyLane, or name others in [[chart]] of {shop.path}",
+            each=problems,
+        )
+    return found.ids
+
+
+def accounts_found(accounts: Sequence[LedgerAccount], shop: ShopFile, needed: Collection[str]) -> Found:
+    """Which accounts there are of the numbers `needed` and those that the shop file names; only the former can be
+    missing."""
+    names = named_accounts(shop)
+    chosen = choose(accounts, shop)
+    wanted = shop.pennylane.account_ids if shop.pennylane is not None else {}
+    may_make = shop.pennylane is not None and shop.pennylane.create_accounts
+    found = Found()
     for number in sorted({*needed, *names}):
         account = chosen.get(number) or (_same_but_zeros(number, chosen) if _is_third_party(number) else None)
         if account is not None and account.enabled:
-            ids[number] = account.id
-        elif number in needed and number in wanted and account is None:
-            problems.append(f"there is no {number} of id {wanted[number]}, which account_ids names")
-        elif number in needed:
-            problems.append(f"{_told(account, names)} is disabled" if account else f"{number} does not exist")
-    _store_accounts(engine, shop, company_id, accounts, needed)
-    if problems:
-        raise ReferenceMissing(
-            f"accounts in PennyLane: {'; '.join(problems)}",
-            next_step=f"enable or create them in PennyLane, or name others in [[chart]] of {shop.path}",
-        )
-    return ids
+            found.ids[number] = account.id
+        elif number not in needed:
+            continue
+        elif account is not None:
+            found.missing[number] = f"{_told(account, names)} is disabled"
+        elif number in wanted:
+            found.missing[number] = f"there is no {number} of id {wanted[number]}, which account_ids names"
+        elif may_make and not _is_third_party(number):
+            found.to_make.append(number)
+        else:
+            found.missing[number] = f"{number} does not exist"
+    return found
 
 
 def _told(account: LedgerAccount, named: Collection[str]) -> str:

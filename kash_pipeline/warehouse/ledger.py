@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as arrow
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from kash_pipeline.warehouse.errors import LedgerBusy, LedgerError
@@ -295,6 +295,34 @@ class PublicationLedger:
             digest=None,
             corrected_by=[*(old.corrected_by or ()), *keys],
         )
+
+    def corrections_of(self, keys: Iterable[str]) -> dict[str, list[Row]]:
+        """The reversal and the replacement that correct each of these entries, by its key."""
+        rows = self._rows(_P.corrects == sa.any_(sa.literal(sorted(set(keys)), ARRAY(sa.Text))))
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            found.setdefault(str(row.corrects), []).append(row)
+        return found
+
+    def half_corrected(self) -> list[tuple[Row, Row]]:
+        """Corrections of any day that stand in PennyLane by half: (what is not there, what is).
+
+        What is being sent is neither.
+        """
+        other = PUBLICATION.alias()
+        halves = self._rows(
+            _P.role != "original",
+            _P.sent_at.is_(None),
+            _P.state != "sending",
+            sa.exists().where(
+                other.c.shop_id == _P.shop_id,
+                other.c.corrects == _P.corrects,
+                other.c.key != _P.key,
+                other.c.sent_at.is_not(None),
+            ),
+        )
+        pairs = self.corrections_of(str(row.corrects) for row in halves)
+        return [(row, one) for row in halves for one in pairs[str(row.corrects)] if one.key != row.key and one.sent_at]
 
     # --- what is to be sent ---------------------------------------------------------------------------------
 

@@ -260,7 +260,8 @@ def test_missing_accounts_and_journals_are_created_only_when_the_shop_file_says_
     here.book(DAYS[:1], make_books(DAYS[:1]))
     report = here.publish()
     assert len(report.blocked) == 6
-    assert "no journal K1, K2" in report.blocked[0].why
+    assert "580200 does not exist" in report.blocked[0].why
+    assert "PennyLane has no journal K1" in report.blocked[0].why
     assert here.sandbox.requests.count("POST") == 0
 
 

@@ -1,14 +1,23 @@
-"""Publishing when two bad things meet: a kill and a renamed journal, half a correction and a refusal, a jumping clock."""
+"""Publishing when two bad things meet: a kill and a renamed journal, half a correction and a refusal, a wrong clock."""
+
+from collections import Counter
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from kash_pipeline.pennylane.publisher import PublishingStopped
+from kash_pipeline.pennylane import reference
+from kash_pipeline.pennylane.publisher import PublishingStopped, reconsider
+from kash_pipeline.sandbox.pennylane import Fault
+from kash_pipeline_tests.end_to_end.test_publish_changes import balances, should_be
+from kash_pipeline_tests.end_to_end.test_publish_plan import LEA, planned
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane, pennylane
-from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
+from kash_pipeline_tests.unit.pennylane.world import FIRST, Books, World, days_from, make_books
 
 __all__ = ["make_pennylane", "pennylane"]  # fixtures
 DAYS = days_from(FIRST, 1)
+SALE = "SHOP-K1-260301-V"
+POST = {"method": "POST", "path": "ledger_entries$"}
 
 
 def left_in_sending(world: World, *, ahead: str = "0 seconds") -> None:
@@ -24,8 +33,8 @@ def left_in_sending(world: World, *, ahead: str = "0 seconds") -> None:
         )
 
 
-def pieces(world: World) -> list[str]:
-    return sorted(entry.piece_number for entry in world.sandbox.admin.entries())
+def pieces(world: World) -> Counter[str]:
+    return Counter(entry.piece_number for entry in world.sandbox.admin.entries())
 
 
 def test_a_journal_renamed_after_a_kill_does_not_hide_what_is_in_it(pennylane: World) -> None:
@@ -63,3 +72,107 @@ def test_a_clock_that_was_set_back_does_not_make_publishing_wait_for_it(pennylan
     waits: list[float] = []
     assert pennylane.publish(sleep=waits.append, settle=1.0).posted == 6
     assert sum(waits) <= 0.1 + 1.0 + 2.0
+
+
+def test_an_account_that_pennylane_does_not_let_us_make_blocks_only_what_names_it(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.sandbox.faults.add(Fault("refuse", "POST", "ledger_accounts$", status=422))
+    report = pennylane.publish()
+    assert report.blocked
+    assert report.posted == 6 - len(report.blocked) > 0
+    assert "could not be made: PennyLane: creating account" in report.blocked[0].why
+    assert pennylane.publish().posted == len(report.blocked)
+    assert pennylane.remote() == pennylane.local()
+
+
+def test_an_entry_that_a_person_moved_is_theirs_to_correct(pennylane: World) -> None:
+    """Taken back on its old day, it would be wrong on both."""
+    pennylane.book(DAYS, make_books(DAYS))
+    pennylane.publish()
+    entry = next(entry for entry in pennylane.sandbox.admin.entries() if entry.piece_number == SALE)
+    pennylane.sandbox.admin.edit_entry(entry.id, day=FIRST + timedelta(days=40))
+    pennylane.book(DAYS, make_books(DAYS, salt="late"))
+    [step] = [step for step in planned(pennylane).steps if step.action == "touched"]
+    report = pennylane.publish()
+    assert [(problem.key, problem.why.split(": ")[-1]) for problem in report.to_correct] == [(SALE, step.why)]
+    assert step.why == "date 2026-03-01 is now 2026-04-10"
+    assert report.corrected == 5
+
+
+# --- half a correction ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_entry_that_is_refused_leaves_the_old_one_standing_and_is_told_at_every_run(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"]))
+    pennylane.publish()
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"], salt="late"))
+    pennylane.sandbox.faults.add(Fault("refuse", **POST, status=422))
+    report = pennylane.publish(workers=1)
+    [refused], [waits] = report.refused, report.blocked
+    assert waits.key == refused.key.replace("-N1", "-R1")
+    assert waits.why.startswith(
+        f"waits for {refused.key}, which is to take the place of {refused.key[:-3]}: PennyLane:"
+    )
+    # The other two are corrected whole, this one not at all.
+    assert set(pieces(pennylane).values()) == {1}
+    assert not {refused.key, waits.key} & pieces(pennylane).keys()
+    assert len(pieces(pennylane)) == 3 + 2 * 2
+    step = next(step for step in planned(pennylane).steps if step.key == waits.key)
+    assert (step.action, step.why) == ("blocked", waits.why)
+    assert pennylane.publish().blocked == [waits]
+    assert reconsider(pennylane.engine, pennylane.shop, DAYS[0], DAYS[0]) == 1
+    assert pennylane.publish().problems == []
+    assert balances(pennylane) == should_be(pennylane)
+
+
+def test_half_a_correction_is_told_with_both_numbers_and_tried_at_every_run(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"]))
+    pennylane.publish()
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"], salt="late"))
+    # Three new entries, then their reversals, the first of which is refused twice.
+    pennylane.sandbox.faults.add(Fault("refuse", **POST, status=422, skip=3))
+    report = pennylane.publish(workers=1)
+    [half] = report.half_corrected
+    new, old = half.key.replace("-R1", "-N1"), half.key.removesuffix("-R1")
+    assert half.why.startswith(
+        f"{new} stands beside {old}, which it is to take the place of: both count. {half.key} is"
+    )
+    assert "HTTP 422" in half.why
+    assert report.problems == [half]
+    step = next(step for step in planned(pennylane).steps if step.key == half.key)
+    assert (step.action, step.why.split(":")[0]) == ("add", "again, refused before")
+    pennylane.sandbox.faults.add(Fault("refuse", **POST, status=422))
+    # Nothing else is to be done, and nobody asked for this day.
+    elsewhere = FIRST + timedelta(days=300)
+    assert [problem.key for problem in pennylane.publish(elsewhere, elsewhere).problems] == [half.key]
+    report = pennylane.publish(elsewhere, elsewhere)
+    assert (report.posted, report.problems) == (1, [])
+    assert balances(pennylane) == should_be(pennylane)
+    assert pennylane.publish(elsewhere, elsewhere).requests == 0
+
+
+def test_a_reversal_that_could_not_follow_keeps_the_new_entry_back(pennylane: World) -> None:
+    """An account of the old entry is disabled, the new one does not name it: sent alone, the day would count twice."""
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"], customer="7"))
+    pennylane.publish(customers=LEA)
+    before = pennylane.remote()
+    pennylane.sandbox.admin.enable_account("707200", False)
+    with pennylane.client() as client:
+        reference.store_listings(client, pennylane.engine, pennylane.shop, client.me().company_id)
+    books = make_books(DAYS, registers=["K1"], salt="late", customer="7")
+    lines = books.lines.assign(account=books.lines["account"].astype(str).replace("707200", "707201"))
+    pennylane.book(DAYS, Books(books.entries, lines))
+    with pennylane.client() as client:
+        client.create_ledger_account("707201", "Ventes 20 %")
+    steps = {step.key: step for step in planned(pennylane).steps}
+    assert steps[SALE].action == "blocked"
+    report = pennylane.publish(customers=LEA)
+    blocked = {problem.key: problem.why for problem in report.blocked}
+    assert blocked.keys() == {f"{SALE}-N1", f"{SALE}-R1"}
+    assert f"its reversal {SALE}-R1 could not follow: 707200" in blocked[f"{SALE}-N1"]
+    assert steps[SALE].why in blocked[f"{SALE}-N1"]
+    assert {key: found for key, found in pieces(pennylane).items() if key.startswith(SALE)} == {SALE: 1}
+    assert before - pennylane.remote() == Counter()
+    pennylane.sandbox.admin.enable_account("707200", True)
+    assert pennylane.publish(customers=LEA).problems == []
+    assert balances(pennylane) == should_be(pennylane)

@@ -96,6 +96,7 @@ def test_a_customer_whom_only_publishing_looks_for_leaves_the_adoption_open(penn
     pennylane.book(DAYS[:1], make_books(DAYS[:1], registers=["K1"], customer="7"))
     pennylane.publish(customers=LEA)
     forget_sending(pennylane)
+    Lake(pennylane.env.lake_url, "shop").write_reference("customers", LEA)
     with pennylane.engine.begin() as connection:
         connection.exec_driver_sql("delete from kash.pennylane_customers")
     steps = {step.key: step for step in planned(pennylane).steps}
@@ -104,6 +105,24 @@ def test_a_customer_whom_only_publishing_looks_for_leaves_the_adoption_open(penn
     assert "customer" not in steps["SHOP-K1-260301-C"].why
     report = pennylane.publish(customers=LEA)
     assert (report.posted, report.adopted, report.problems) == (0, 3, [])
+
+
+@pytest.mark.parametrize("creates", [True, False])
+def test_what_publishing_would_block_is_blocked_in_the_plan_for_the_same_reasons(
+    make_pennylane: Callable[..., World], creates: bool
+) -> None:
+    here = make_pennylane(create_accounts=creates, create_journals=creates)
+    here.sandbox.admin.enable_account("511", False)
+    here.book(DAYS, make_books(DAYS, registers=["K1"], customer="7"))
+    planned_why = {step.key: step.why for step in planned(here).steps if step.action == "blocked"}
+    assert here.sandbox.requests.count("POST") == 0
+    report = here.publish()
+    assert planned_why == {problem.key: problem.why for problem in report.blocked}
+    assert len(planned_why) == (4 if creates else 6)
+    assert "511 « Valeurs à l'encaissement » is disabled" in planned_why["SHOP-K1-260301-P"]
+    assert "customer 7, whom it does not describe" in planned_why["SHOP-K1-260301-V"]
+    if not creates:
+        assert "PennyLane has no journal K1" in planned_why["SHOP-K1-260301-C"]
 
 
 def test_a_plan_knows_closed_years_as_publishing_does(pennylane: World) -> None:

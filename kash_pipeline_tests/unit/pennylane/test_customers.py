@@ -101,7 +101,7 @@ def test_a_customer_made_though_the_answer_was_lost_is_found_not_made_again(penn
 
 
 def test_a_customer_the_till_does_not_describe_is_named(pennylane: World) -> None:
-    with pennylane.client() as client, pytest.raises(ReferenceMissing, match="does not describe: 9"):
+    with pennylane.client() as client, pytest.raises(ReferenceMissing, match="customer 9, whom it does not describe"):
         sync_customers(client, pennylane.engine, pennylane.shop, company(client), customers(), ["9"])
 
 
