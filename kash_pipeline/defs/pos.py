@@ -27,6 +27,7 @@ from kash_pipeline.defs.partitions import business_days, by_month
 from kash_pipeline.defs.resources import OpenTill
 from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
+from kash_pipeline.pos import control
 from kash_pipeline.pos.errors import SourceChanged
 from kash_pipeline.pos.port import DayOfClosings, DayOfSales, Source
 from kash_pipeline.schemas.columns import conform, empty
@@ -86,6 +87,8 @@ def _sales(shop: ShopFile) -> dg.AssetsDefinition:
 
             def one_month(days: list[date]) -> list[Day]:
                 got = list(_expected(days, source.sales(days[0], days[-1])))
+                if shop.source.kind == "kash_api":  # a folder of files is what its owner says it is
+                    _note_gone(lake, got)
                 _keep(lake, got, SALES)
                 _write_control(lake, got)
                 return [
@@ -268,6 +271,19 @@ def _keep(lake: Lake, got: Sequence[_DayT], schemas: Mapping[str, pa.DataFrameSc
             )
     for name, parts in frames.items():
         lake.write_days(name, days, month[name], [len(part) for part in parts])
+
+
+def _note_gone(lake: Lake, days: Sequence[DayOfSales]) -> None:
+    """Orders of these days that were read before and did not come now, noted before the days are replaced.
+
+    accounting/entries holds their register-days, but for orders that stand on another day by then.
+    """
+    first, last = days[0].day, days[-1].day
+    noted = lake.read_days("gone_orders", first, last, missing="skip")
+    before = pd.concat([lake.read_days("orders", first, last, missing="skip"), noted], ignore_index=True)
+    gone = control.gone(before, pd.concat([day.orders for day in days], ignore_index=True))
+    for day in sorted({*noted["business_day"], *gone["business_day"]}):
+        lake.write_day("gone_orders", day.date(), gone[gone["business_day"] == day])
 
 
 def _write_control(lake: Lake, days: Sequence[DayOfSales]) -> None:

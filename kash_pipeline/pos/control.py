@@ -1,4 +1,6 @@
-"""Orders held against the till's own daily report and against the sequence of their numbers. Pure: frames in and out.
+"""Orders held against the till's own daily report, the sequence of their numbers, and what was read of them before.
+
+Pure: frames in and out.
 
 What differs becomes rows of schemas.entries.HELD, which hold the day; nothing is corrected here. How a report is read
 is the adapter's business (kash_api/report.py), what a held day means the engine's.
@@ -19,6 +21,7 @@ from kash_pipeline.settings import bp_to_rate
 
 DIFFERS = "control_total_differs"
 MISSING_NUMBER = "missing_number"
+ORDER_GONE = "order_gone"
 
 LONGEST_GAP = 1000
 """A jump of more numbers than this is another series (a prefix with year and month, say), not lost orders."""
@@ -172,6 +175,36 @@ def held_by_numbers(orders: pd.DataFrame, first: date, last: date) -> pd.DataFra
                 )
     held = conform(pd.DataFrame(rows), HELD) if rows else empty(HELD)
     return held.drop_duplicates(ignore_index=True).sort_values(list(held.columns), ignore_index=True)
+
+
+def gone(before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
+    """The orders of `before` (schemas.facts.ORDERS), once each, that are not in `now`."""
+    return before[~before["order_id"].isin(now["order_id"])].drop_duplicates("order_id", ignore_index=True)
+
+
+def held_by_gone(orders: pd.DataFrame) -> pd.DataFrame:
+    """`schemas.entries.HELD`: a row per register-day of orders that were read and that the till gives no more.
+
+    A till may not delete a sale. An answer without it is more likely cut, or of days that the account has archived.
+    """
+    rows = []
+    for (day, register), lost in orders.groupby(["business_day", "register_id"], observed=True):
+        told = [
+            f"{number} ({_euros(total)})"
+            for number, total in zip(lost["number"].head(3), lost["total_cents"].head(3), strict=True)
+        ]
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        rows.append(
+            {
+                "business_day": day,
+                "register_id": register,
+                "reason": ORDER_GONE,
+                "what": f"orders read before are not in the till's answer any more: {', '.join(told)}{more}",
+                "next_step": f"look {lost['number'].iloc[0]} up in Kash.click and read {day:%Y-%m-%d} again; if it is "
+                f"truly gone, delete facts/gone_orders/{day:%Y-%m-%d}.parquet in the shop's lake and build the day",
+            }
+        )
+    return conform(pd.DataFrame(rows), HELD) if rows else empty(HELD)
 
 
 def withhold(frames: Mapping[str, pd.DataFrame], held: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -128,7 +128,8 @@ class Builder:
         return facts, replace(built, **_with(built, again, waiting))
 
     def _held_by_the_till(self, facts: Facts, days: Sequence[date]) -> pd.DataFrame:
-        """Register-days whose orders differ from the till's daily report, or lack a number of its sequence."""
+        """Register-days whose orders differ from the till's daily report, lack a number of its sequence, or lack one
+        that was read before."""
         first, last = days[0], days[-1]
 
         def within(frame: pd.DataFrame) -> pd.DataFrame:
@@ -144,6 +145,10 @@ class Builder:
             facts.registers,
             report,
         )
+        if len(gone := self._lake.read_days("gone_orders", first, last, missing="skip")):
+            known = self._lake.days("orders")
+            moved = self._lake.read_days("orders", known[0], known[-1], ("order_id",), missing="skip")
+            held = pd.concat([held, control.held_by_gone(control.gone(gone, moved))], ignore_index=True)
         if self._shop.source.kind == "kash_api" and self._shop.source.number_gaps == "hold":
             begin, end = (
                 date.fromordinal(day.toordinal() + step)

@@ -28,16 +28,22 @@ import pyarrow.parquet as parquet
 
 from kash_pipeline.schemas.columns import arrow_schema, from_arrow, kind_of, to_arrow
 from kash_pipeline.schemas.control import CONTROL_TOTALS
-from kash_pipeline.schemas.facts import DAILY, FACTS, PAYMENTS, REFERENCE, Facts
+from kash_pipeline.schemas.facts import DAILY, FACTS, ORDERS, PAYMENTS, REFERENCE, Facts
 from kash_pipeline.warehouse.errors import LakeError, MissingDays
 
 _DIGEST = b"kash.digest"
 _DROPPED = ".dropped"
 _FORGOTTEN = "forgotten.json"
 
-FILED: dict[str, pa.DataFrameSchema] = {**DAILY, "order_payments": PAYMENTS, "control_totals": CONTROL_TOTALS}
-"""What has a file per day: the daily facts, and payments as the till nests them, under the day of their order; the fact
-`payments` is made of these, under the day the money moved (defs/pos.py)."""
+FILED: dict[str, pa.DataFrameSchema] = {
+    **DAILY,
+    "order_payments": PAYMENTS,
+    "control_totals": CONTROL_TOTALS,
+    "gone_orders": ORDERS,
+}
+"""What has a file per day: the daily facts; payments as the till nests them, under the day of their order (the fact
+`payments` is made of these, under the day the money moved: defs/pos.py); the till's daily report; and orders that were
+read once and were not in a later answer, where there are any."""
 
 
 class RawDocument(Protocol):
