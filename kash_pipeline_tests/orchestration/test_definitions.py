@@ -101,6 +101,15 @@ def test_jobs_run_in_one_process(definitions: dg.Definitions) -> None:
         assert definitions.resolve_job_def(name).executor_def is dg.in_process_executor
 
 
+def test_a_job_that_builds_a_mart_builds_what_its_sql_names(definitions: dg.Definitions) -> None:
+    """In a new database nobody else has: publishing failed there after everything was sent."""
+    for job in definitions.resolve_all_job_defs():
+        graph = job.asset_layer.asset_graph
+        marts = {key for key in graph.executable_asset_keys if key.path[1:2] == ["marts"]}
+        named = {parent for key in marts for parent in graph.get(key).parent_keys if parent.path[1] == "marts"}
+        assert named <= marts, job.name
+
+
 def test_only_one_step_at_a_time_talks_to_a_company(definitions: dg.Definitions) -> None:
     pools = {}
     for assets in definitions.assets or []:
