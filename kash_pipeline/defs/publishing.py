@@ -27,7 +27,7 @@ from kash_pipeline.pennylane.publisher import Problem, Publisher, PublishReport
 from kash_pipeline.reference import store
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
-from kash_pipeline.warehouse.ledger import PublicationLedger
+from kash_pipeline.warehouse.ledger import PublicationLedger, Row
 from kash_pipeline.warehouse.windows import sql_frame
 
 GROUP = "pennylane"
@@ -219,7 +219,12 @@ def _published(shop: ShopFile) -> dg.AssetsDefinition:
         metadata={"dagster/table_name": "kash.publication"},
         check_specs=[
             dg.AssetCheckSpec(
-                "all_arrived", asset=key, description="Every entry of these days that may be sent is in PennyLane."
+                "all_arrived",
+                asset=key,
+                description=(
+                    "Every entry of these days that may be sent is in PennyLane; none of any other day is still "
+                    "refused, held, or the missing half of a correction."
+                ),
             ),
             dg.AssetCheckSpec(
                 "ledger_as_sent", asset=key, description="What PennyLane holds equals what was sent, line by line."
@@ -260,7 +265,7 @@ def _published(shop: ShopFile) -> dg.AssetsDefinition:
                     one_month,
                     progress=progress,
                     contract=False,
-                    checks=lambda: _checks(reports),
+                    checks=lambda: _checks(reports, ledger.rows(states=["refused", "held"])),
                     notes=lambda: _notes(reports),
                 )
         except KashPipelineError as error:
@@ -323,11 +328,19 @@ def _notes(reports: list[PublishReport]) -> dict[str, dg.MetadataValue]:
     return notes
 
 
-def _checks(reports: list[PublishReport]) -> Iterator[dg.AssetCheckResult]:
+def _checks(reports: list[PublishReport], aside: list[Row]) -> Iterator[dg.AssetCheckResult]:
+    """`aside` are the ledger's rows of all days that nobody sends before a person acted: told until then, not once."""
     missing = {
         what: [problem for report in reports for problem in getattr(report, what)]
-        for what in ("refused", "held", "blocked", "waiting", "to_correct")
+        for what in ("half_corrected", "refused", "held", "blocked", "waiting", "to_correct")
     }
+    told = {problem.key for problems in missing.values() for problem in problems}
+    missing["from an earlier run"] = [
+        Problem(row.key, row.business_day, row.register_id, why, why)
+        for row in aside
+        if row.key not in told
+        for why in [f"{row.state}: {row.error}; mend it, then kash-pipeline pennylane retry"]
+    ]
     yield _check("all_arrived", missing)
     yield _check("ledger_as_sent", {"differing": [problem for report in reports for problem in report.differing]})
 

@@ -5,7 +5,7 @@ Only the question "which days now, under which key" belongs here. What may be se
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 
@@ -15,22 +15,25 @@ import sqlalchemy as sa
 from kash_pipeline.defs.instance import OWNER_TAG
 from kash_pipeline.defs.jobs import BUILD_ENTRIES, NIGHTLY, PUBLISH, publishing_jobs, range_tags
 from kash_pipeline.defs.pos import pos_key
+from kash_pipeline.pennylane.lettering import days_to_letter
 from kash_pipeline.pos.kash_api.events import CLOSE
 from kash_pipeline.reference.store import last_change
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
-from kash_pipeline.warehouse.ledger import PublicationLedger, ReadyDay, owner_alive
+from kash_pipeline.warehouse.ledger import PublicationLedger, ReadyDay, Row, owner_alive
 from kash_pipeline.warehouse.wake_ups import Waiting, WakeUps
 
 MAX_DAYS = 92
 """Days of one publishing run: at two registers and five requests a second it lasts about five minutes."""
 MAX_ATTEMPTS = 3
-"""After this many attempts a day waits for a person: another try would do what the last ones did."""
+"""After this many attempts without a clear answer a day is asked for once a day: PennyLane may answer tomorrow."""
 
 NOTHING = "nothing to publish"
 
 CONTENT = "kash/content"
 """Tag of a publishing run: the days it was asked for, with their content and what the company had."""
+LONGEST_SEND = timedelta(minutes=10)
+"""No publisher is longer at one entry: a request ends after some 65 s, looking for a lost one after 30 s more."""
 RETRY, RETRY_AT_MOST = timedelta(minutes=5), timedelta(hours=1)
 """Pause after a run that failed before it could try an entry (PennyLane does not answer), doubled at every failure."""
 
@@ -47,7 +50,7 @@ class Due:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to ask for now, or why nothing; `given_up` are days that only a person can free."""
+    """What to ask for now, or why nothing; `given_up` are days that were tried too often, see `tried_too_often`."""
 
     due: Sequence[Due]
     given_up: Sequence[date]
@@ -75,7 +78,7 @@ def due(
     if busy:
         return Decision((), given_up, "a publishing run is under way")
     if not waiting:
-        left = f"; {len(given_up)} days were tried {max_attempts} times and wait for a person" if given_up else ""
+        left = f"; {len(given_up)} days were tried {max_attempts} times and wait for tomorrow" if given_up else ""
         return Decision((), given_up, f"{NOTHING}{left}")
     for together in _together(waiting, max_days):
         first, last = together[0].business_day, together[-1].business_day
@@ -129,9 +132,9 @@ def publication_sensor(
 ) -> dg.SensorDefinition:
     """Asks for a publishing run when the ledger has entries to send: one indexed query a minute, no remote call.
 
-    When no ready day is due it also looks for what a killed publisher left unclear, and for sent entries whose facts
-    changed. Days that wait for a person are asked for once, and again when their facts changed or the company's
-    accounts, journals or customers did.
+    When no ready day is due it also looks for what a killed publisher left unclear, not read back or not lettered, for
+    sent entries whose facts changed, and once a day for what PennyLane gave no clear answer to. Days that wait for a
+    person are asked for once, and again when their facts changed or the company's accounts, journals or customers did.
     """
 
     @dg.sensor(
@@ -149,7 +152,15 @@ def publication_sensor(
         # An account that is enabled or made by a person, or create_accounts: days that waited for it are tried.
         world = f"{last_change(warehouse, shop, 'pennylane')} {shop.pennylane}"
         reasons = []
-        for look in (ledger.ready_days, lambda: left_behind(ledger), ledger.days_to_correct):
+        looks = (
+            ledger.ready_days,
+            lambda: left_behind(ledger, now()),
+            ledger.days_to_correct,
+            ledger.days_not_read_back,
+            lambda: days_to_letter(warehouse, shop),
+            lambda: tried_too_often(ledger.ready_days(), now().astimezone(shop.zone).date()),
+        )
+        for look in looks:
             decision = due(
                 look(), busy=busy, world=world, key_for=lambda content: key_for(context.instance, content, now())
             )
@@ -263,13 +274,26 @@ def wake_up_sensor(
     return wake_up
 
 
-def left_behind(ledger: PublicationLedger) -> list[ReadyDay]:
-    """Days with entries that a publisher was sending when it died: a run has to look whether they arrived."""
+def left_behind(ledger: PublicationLedger, now: datetime) -> list[ReadyDay]:
+    """Days with entries that a publisher was sending when it died: a run has to look whether they arrived.
+
+    Of one on another machine (a container has a new name at every start) nobody knows whether it lives: then age tells.
+    """
+
+    def died(row: Row) -> bool:
+        alive = owner_alive(row.owner)
+        return alive is False or (alive is None and row.sending_at is not None and now - row.sending_at > LONGEST_SEND)
+
     return [
-        ReadyDay(intent.row.business_day, 1, intent.row.attempts, f"{intent.row.key} {intent.row.sending_at}")
+        ReadyDay(intent.row.business_day, 1, 0, f"{intent.row.key} {intent.row.sending_at}")
         for intent in ledger.doubtful()
-        if owner_alive(intent.row.owner) is False
+        if died(intent.row)
     ][:1]
+
+
+def tried_too_often(ready: Sequence[ReadyDay], today: date) -> list[ReadyDay]:
+    """The days that `due` gives up, as something to ask for once on `today`."""
+    return [replace(day, attempts=0, digest=f"{day.digest} {today}") for day in ready if day.attempts >= MAX_ATTEMPTS]
 
 
 def publishing_is_under_way(instance: dg.DagsterInstance) -> bool:

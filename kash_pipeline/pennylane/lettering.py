@@ -6,6 +6,8 @@ lettered, or that PennyLane refuses to letter, stay as they are.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -13,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from kash_pipeline.pennylane.client import PennylaneClient
 from kash_pipeline.pennylane.errors import NotFound, RuleBroken
 from kash_pipeline.settings import ShopFile
+from kash_pipeline.warehouse.publication import ReadyDay
 from kash_pipeline.warehouse.tables import PENNYLANE_LETTERED
 
 
@@ -24,6 +27,7 @@ class OpenLine:
     key: str
     line_id: int
     amount_cents: int
+    business_day: date
 
 
 @dataclass
@@ -56,7 +60,7 @@ _OPEN = sa.text(
     """
 select line.value ->> 'customer_id' as customer_id, p.key,
        (p.remote_line_ids ->> (line.position - 1)::int)::bigint as line_id,
-       (line.value ->> 'debit_cents')::bigint - (line.value ->> 'credit_cents')::bigint as amount_cents
+       (line.value ->> 'debit_cents')::bigint - (line.value ->> 'credit_cents')::bigint as amount_cents, p.business_day
 from kash.publication p
 cross join lateral jsonb_array_elements(p.sent_entry -> 'lines') with ordinality as line (value, position)
 where p.shop_id = :shop and p.company_id = coalesce(cast(:company as bigint), p.company_id)
@@ -83,9 +87,13 @@ def letters(shop: ShopFile) -> bool:
     return shop.pennylane is not None and shop.pennylane.letter and shop.shop.named_customers == "own_account"
 
 
-def unlettered(engine: sa.Engine, shop: ShopFile) -> bool:
-    """Whether a group waits: its lines were read back, and the publisher was killed before it lettered them."""
-    return letters(shop) and bool(_groups(engine, shop, None))
+def days_to_letter(engine: sa.Engine, shop: ShopFile) -> list[ReadyDay]:
+    """Days with groups that wait, for a sensor: read back, and the publisher was killed before it lettered them."""
+    groups = _groups(engine, shop, None) if letters(shop) else []
+    days: dict[date, list[str]] = {}
+    for group in groups:
+        days.setdefault(group[-1].business_day, []).append(" ".join(str(line.line_id) for line in group))
+    return [ReadyDay(day, len(found), 0, sha256(",".join(found).encode()).hexdigest()) for day, found in days.items()]
 
 
 def letter_customers(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, company_id: int) -> LetteringReport:

@@ -54,7 +54,7 @@ from kash_pipeline.pennylane.errors import (
     WrongCompany,
 )
 from kash_pipeline.pennylane.holding import Held, held_entries, touched
-from kash_pipeline.pennylane.lettering import LetteringReport, letter_customers, letters, unlettered
+from kash_pipeline.pennylane.lettering import LetteringReport, days_to_letter, letter_customers, letters
 from kash_pipeline.pennylane.needs import NOT_BUILT, Needs
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
@@ -249,7 +249,7 @@ class Publisher:
                     or self._ledger.ready(first, last, limit=1)
                     or self._ledger.rows(first, last, states=["sent"])
                     or any(missing.key not in self.halves for missing, _ in self._ledger.half_corrected())
-                    or unlettered(self._engine, self._shop)
+                    or days_to_letter(self._engine, self._shop)
                 ):
                     run.run(first, last, doubtful)
         except (PennylaneError, DBAPIError) as error:

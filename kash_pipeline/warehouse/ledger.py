@@ -351,14 +351,31 @@ class PublicationLedger:
                 sa.text(
                     "select business_day, count(*), max(attempts),"
                     " md5(string_agg(key || ' ' || coalesce(digest, ''), ',' order by key))"
-                    " from kash.publication where shop_id = :shop and sent_at is not null and role <> 'reversal'"
-                    " and state in ('sent', 'verified') and not day_held and digest is distinct from sent_digest"
+                    " from kash.publication p where shop_id = :shop and sent_at is not null and role <> 'reversal'"
+                    " and not day_held and (state in ('sent', 'verified') and digest is distinct from sent_digest"
+                    # It was taken back, and the books have it again.
+                    " or state = 'superseded' and digest is not null and not exists (select from kash.publication live"
+                    " where live.shop_id = p.shop_id and live.base_key = p.base_key and live.role <> 'reversal'"
+                    " and live.state <> 'superseded'))"
                     " group by business_day order by business_day"
                 ),
                 {"shop": self.shop_id},
             )
             # Attempts are those of what was sent: a correction starts anew.
             return [ReadyDay(day, entries, 0, digest) for day, entries, _, digest in rows]
+
+    def days_not_read_back(self) -> list[ReadyDay]:
+        """Days with entries that were sent and not read back, for a sensor: their publisher was killed in between."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                sa.text(
+                    "select business_day, count(*), 0, md5(string_agg(key || ' ' || sent_at, ',' order by key))"
+                    " from kash.publication where shop_id = :shop and state = 'sent'"
+                    " group by business_day order by business_day"
+                ),
+                {"shop": self.shop_id},
+            )
+            return [ReadyDay(*row) for row in rows]
 
     @contextmanager
     def turn(self, *, wait_seconds: float = 0) -> Iterator[Turn]:

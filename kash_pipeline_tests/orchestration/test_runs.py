@@ -125,6 +125,10 @@ def test_what_pennylane_refuses_is_listed_and_the_rest_is_sent(chain: Any, publi
     assert "refused" in failed.detail["which"]
     figures = result.stages[-1].figures["pennylane/published_entries"]
     assert (figures["refused"], figures["posted"]) == (1, figures["verified"])
+    # The next run sends nothing of it, and does not fall silent either.
+    [failed] = chain(shop, MemoryTill(make_facts(FIRST, LAST))).stages[-1].failed_checks
+    assert "from an earlier run" in failed.detail["which"]
+    assert "kash-pipeline pennylane retry" in failed.detail["which"]
 
 
 def test_a_till_that_does_not_answer_is_data_and_stops_the_chain(chain: Any) -> None:

@@ -1,5 +1,6 @@
 """When things run: the publication decision as a table of cases, nightly days across clock changes, partitions."""
 
+import json
 import socket
 from datetime import UTC, date, datetime, timedelta
 from itertools import takewhile
@@ -27,7 +28,7 @@ from kash_pipeline.defs.rebuilding import rebuild_sensor
 from kash_pipeline.defs.sensors import building_or_publishing, due, publication_sensor, publishing_is_under_way
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import load_shop
-from kash_pipeline.warehouse.ledger import ReadyDay
+from kash_pipeline.warehouse.ledger import Content, ReadyDay
 from kash_pipeline_tests.orchestration.till import make_shop
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -80,7 +81,7 @@ def test_a_run_key_is_new_when_content_or_attempt_is() -> None:
 def test_days_given_up_are_named() -> None:
     decision = due(ready("2026-03-01", attempts=3), busy=False)
     assert decision.given_up == [date(2026, 3, 1)]
-    assert "wait for a person" in decision.reason
+    assert "wait for tomorrow" in decision.reason
 
 
 def _ledger_row(key: str, day: str, state: str) -> str:
@@ -148,6 +149,44 @@ def test_days_that_were_tried_and_wait_for_an_account_do_not_keep_others_waiting
             connection.exec_driver_sql(_ledger_row("C", "2026-02-01", "verified"))
             connection.exec_driver_sql("update kash.publication set sent_digest = 'e', sent_at = now() where key = 'C'")
         assert [ask(), ask()] == ["2026-02-01", None]
+
+
+def test_what_is_left_undone_is_asked_for_by_itself(engine: sa.Engine) -> None:
+    """What a killed publisher left, what came back, and what had no clear answer for too long."""
+    clock = [datetime.now(UTC)]
+    sensor = publication_sensor(make_shop(publishes=True), dg.DefaultSensorStatus.RUNNING, now=lambda: clock[0])
+    entry = Content("D", "sale", date(2026, 3, 5), "K1", "K1", date(2026, 3, 5), "x", ())
+    left: list[tuple[str, str, str]] = [
+        ("2026-03-01", "sent", "sent_digest = 'd', sent_at = now()"),  # not read back
+        ("2026-03-03", "superseded", "sent_digest = 'a', sent_at = now()"),  # taken back, and in the books again
+        (
+            "2026-03-05",
+            "sending",
+            "sent_entry = cast(:entry as jsonb), owner = 'other:7:7', sending_at = now() - interval '1 h'",
+        ),
+        ("2026-03-07", "ready", "attempts = 4"),
+    ]
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def ask() -> str | None:
+            result = sensor(dg.build_sensor_context(instance=instance, resources={"warehouse": engine}))
+            if isinstance(result, dg.SkipReason):
+                return None
+            assert isinstance(result, dg.SensorResult)
+            [request] = result.run_requests or []
+            assert not instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": str(request.run_key)}))
+            tags = {**request.tags, "dagster/run_key": str(request.run_key)}
+            instance.add_run(dg.DagsterRun(job_name=PUBLISH, status=dg.DagsterRunStatus.SUCCESS, tags=tags))
+            return _first(request)
+
+        for day, state, rest in left:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(_ledger_row(day, day, state))
+                statement = sa.text(f"update kash.publication set {rest} where key = :key")
+                connection.execute(statement, {"key": day, "entry": json.dumps(entry.to_json())})
+            assert [ask(), ask()] == [day, None]
+        clock[0] += timedelta(days=1)
+        assert [ask(), ask()] == ["2026-03-07", None]
 
 
 SHOP_FILE = """

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kash_pipeline.pennylane.lettering import OpenLine, groups_of
+from kash_pipeline.pennylane.lettering import OpenLine, days_to_letter, groups_of
 from kash_pipeline_tests.unit.pennylane.test_customers import customers
 from kash_pipeline_tests.unit.pennylane.world import FIRST, World, days_from, make_books
 
@@ -13,7 +13,7 @@ DAYS = days_from(FIRST, 2)
 
 
 def lines(*amounts: int, customer: str = "7") -> list[OpenLine]:
-    return [OpenLine(customer, f"K{number}", number, amount) for number, amount in enumerate(amounts)]
+    return [OpenLine(customer, f"K{number}", number, amount, FIRST) for number, amount in enumerate(amounts)]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,11 @@ def test_what_a_killed_publisher_left_unlettered_is_lettered_by_the_next_though_
     killed.book(DAYS, make_books(DAYS, registers=["K1"], customer="7"))
     killed.publish(customers=LEA)
     assert lettered(here) == set()
+    assert days_to_letter(killed.engine, killed.shop) == []  # that shop does not letter
+    assert [day.business_day for day in days_to_letter(here.engine, here.shop)] == DAYS
     report = here.publish()
     assert (report.posted, report.lettering.groups) == (0, 2)
+    assert days_to_letter(here.engine, here.shop) == []
     assert set().union(*lettered(here)) == set(own_lines(here))
     assert here.publish().nothing_to_do
 
