@@ -5,6 +5,7 @@ it leads to defs/sensors.py. Kash.click documents neither method nor signature p
 bodies are small, an event is kept raw and counted once, and nothing is booked from what a caller may have made up.
 """
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -31,6 +32,8 @@ from kash_pipeline.warehouse.wake_ups import WakeUps
 LARGEST = 256 * 1024
 """Bytes of one event: an order of a thousand lines takes some 200 kB."""
 SHORTEST_SECRET = 16
+PATIENCE = 30.0
+"""Seconds a body may take: one that never ends would hold its connection for ever."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +44,13 @@ def create_app(
     lake: Lake,
     *,
     secret: str,
+    patience: float = PATIENCE,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Starlette:
     """POST /kash/<secret> receives; everything else is 404. Raises SettingsError for a secret that can be guessed.
 
-    Answers: 200 kept (or known already), 400 nothing it understands (kept raw all the same), 413 too large, 503 could
-    not be kept: send it again.
+    Answers: 200 kept (or known already), 400 nothing it understands (kept raw all the same), 408 not whole after
+    `patience` seconds, 413 too large, 503 could not be kept: send it again.
     """
     if len(secret) < SHORTEST_SECRET or not secret.isascii() or "/" in secret:
         raise SettingsError(
@@ -76,9 +80,12 @@ def create_app(
         if not hmac.compare_digest(given.encode(), secret.encode()):
             return PlainTextResponse("not found", 404)
         try:
-            body = await _body(request)
+            async with asyncio.timeout(patience):
+                body = await _body(request)
         except ClientDisconnect:
             return PlainTextResponse("incomplete", 400)
+        except TimeoutError:
+            return PlainTextResponse("too slow", 408, {"connection": "close"})
         if body is None:
             return PlainTextResponse("too large", 413)
         try:

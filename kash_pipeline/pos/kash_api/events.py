@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
+from kash_pipeline.pos import cells
 from kash_pipeline.pos.errors import SourceChanged
 from kash_pipeline.pos.kash_api.days import business_days
 from kash_pipeline.schemas.columns import conform, empty
@@ -28,6 +29,7 @@ CLOSE, OPEN = "cashBox_close", "cashBox_open"
 KINDS = (*ORDER_EVENTS, CLOSE, OPEN)
 CALL = "webhook"
 """Raw events are filed under `webhook.<kind>`."""
+LONGEST_ID = 64
 
 _NEXT_STEP = "look at the kept raw event and correct pos/kash_api/events.py"
 
@@ -59,6 +61,8 @@ def read_event(body: bytes, zone: ZoneInfo, received: datetime) -> Event:
         order = fields.get("orderInternalID") or fields.get("orderID")
         if not isinstance(order, str | int) or isinstance(order, bool):
             raise SourceChanged("webhook: an order event without orderInternalID", next_step=_NEXT_STEP)
+        if not str(order).isprintable() or len(str(order)) > LONGEST_ID:
+            raise SourceChanged(f"webhook: orderInternalID is {str(order)[:40]!r}, no id", next_step=_NEXT_STEP)
         told = fields.get("valueDate") or fields.get("validationDate")
         return Event(f"{kind}:{order}", kind, _moment(told, zone, "valueDate") or received)
     closed = _moment(fields.get("closed"), zone, "closed")
@@ -114,7 +118,7 @@ def _fields(body: bytes) -> dict[str, Any]:
         fields = json.loads(text, parse_float=str)
     except UnicodeDecodeError:
         raise SourceChanged("webhook: the body is no UTF-8 text", next_step=_NEXT_STEP) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = dict(parse_qsl(text))
     if not isinstance(fields, dict) or not fields:
         raise SourceChanged("webhook: the body is neither a JSON object nor a form", next_step=_NEXT_STEP)
@@ -129,6 +133,8 @@ def _moment(value: Any, zone: ZoneInfo, name: str) -> datetime | None:
         if re.fullmatch(r"\d{9,10}", text, re.ASCII):
             return datetime.fromtimestamp(int(text), UTC)
         moment = datetime.fromisoformat(text)
+        if not cells.DAY_MIN <= moment.date() <= cells.DAY_MAX:
+            raise ValueError
     except ValueError:
         raise SourceChanged(f"webhook: field {name!r} is {text[:40]!r}, no date", next_step=_NEXT_STEP) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
