@@ -103,6 +103,11 @@ def held_by_report(
     rows = []
     for row in found.itertuples():
         what = words[row.measure] + (f" {row.of}" + ("" if row.measure == "paid" else " %") if row.of else "")
+        day = f"{row.business_day:%Y-%m-%d}"
+        next_step = f"read {day} again; if it stays, compare the day in Kash.click with the kept report"
+        if row.measure == "paid":
+            # A till lists orders by their own day: a payment of an old one comes only when that day is read again.
+            next_step += f"; an older order may have been paid then: read the day of that order again, then {day}"
         for register in sorted(active.get(row.business_day) or everyone):
             rows.append(
                 {
@@ -110,8 +115,7 @@ def held_by_report(
                     "register_id": register,
                     "reason": DIFFERS,
                     "what": f"{what}: orders {_euros(row.till_cents)}, daily report {_euros(row.report_cents)}",
-                    "next_step": f"read {row.business_day:%Y-%m-%d} again; if it stays, compare the day in Kash.click "
-                    "with the kept report (kash-pipeline trace)",
+                    "next_step": next_step,
                 }
             )
     return conform(pd.DataFrame(rows), HELD) if rows else empty(HELD)
