@@ -52,6 +52,12 @@ def fetch(url: str) -> Iterator[tuple[str, bytes]]:
             f"{shown}: nothing to read ({error.strerror or type(error).__name__})",
             next_step="check path in [source] and the rights of this machine",
         ) from None
+    except Exception as error:  # noqa: BLE001 every store has errors of its own
+        # Such as a damaged or locked archive, a bucket that says no.
+        raise SourceUnreachable(
+            f"{shown} cannot be read ({type(error).__name__})",
+            next_step="open it with another program; check path in [source] and what the store asks for",
+        ) from None
 
 
 def _without_query(url: str) -> str:

@@ -257,6 +257,10 @@ def test_files_come_from_any_url_and_are_kept_as_they_stand(shop: Callable[..., 
     store.pipe("/exports/year.csv", SAMPLE.encode())
     with open_source(at) as source, pytest.raises(FilesError, match=r"202012054 of 2020-12-12 stands in march\.csv"):
         list(source.sales(DAY, DAY))
+    store.pipe("/broken.zip", b"PK no archive")
+    broken = made.model_copy(update={"source": made.source.model_copy(update={"path": "zip://::memory://broken.zip"})})
+    with open_source(broken) as source, pytest.raises(SourceUnreachable, match=r"cannot be read \(BadZipFile\)"):
+        list(source.sales(DAY, DAY))
     gone = made.model_copy(update={"source": made.source.model_copy(update={"path": "memory://nowhere"})})
     with open_source(gone) as source, pytest.raises(SourceUnreachable, match="memory://nowhere: nothing to read"):
         list(source.sales(DAY, DAY))
