@@ -10,7 +10,6 @@ Source of the limit and of the `ratelimit-*` headers: PennyLane's guide "Rate li
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -59,78 +58,6 @@ class _Ticket:
         self.retry_after = None if asked is None else min(asked, LONGEST_WAIT)
 
 
-class Slots:
-    """The decision itself, without clock or lock: `limit` slots, each with the time it becomes free (seconds).
-
-    When an answer says fewer requests remain than our own can explain, somebody else uses the token: as many idle
-    slots are taken out of use for one window. After a 429 no slot is free before `retry-after` is over.
-    """
-
-    def __init__(self, limit: int = LIMIT, hold: float = HOLD_SECONDS) -> None:
-        self._hold = hold
-        self._free_at = [float("-inf")] * limit
-
-    def take(self, now: float) -> tuple[int | None, float]:
-        """(slot, 0) when a request may leave, else (None, seconds until a slot may be free; infinite when only an
-        answer can set one free)."""
-        number = min(range(len(self._free_at)), key=self._free_at.__getitem__)
-        wait = self._free_at[number] - now
-        if wait > 0:
-            return None, wait
-        self._free_at[number] = float("inf")
-        return number, 0.0
-
-    def give_back(
-        self, number: int, sent_at: float, now: float, remaining: int | None = None, retry_after: float | None = None
-    ) -> None:
-        """The request of slot `number`, sent at `sent_at`, ended now; `remaining`, `retry_after` as its answer says."""
-        self._free_at[number] = now + self._hold
-        if remaining is not None:
-            # Slots idle since before this request was sent cannot have been counted by the server.
-            idle = [i for i, free_at in enumerate(self._free_at) if free_at <= sent_at]
-            for foreign in idle[: max(0, len(idle) - remaining)]:
-                self._free_at[foreign] = now + self._hold
-        if retry_after is not None:
-            until = now + retry_after
-            self._free_at = [max(free_at, until) for free_at in self._free_at]
-
-
-class LocalPacing:
-    """Slots of one process, for any number of threads. `clock` (seconds, monotonic) and `sleep` can be passed in."""
-
-    def __init__(
-        self,
-        *,
-        limit: int = LIMIT,
-        hold: float = HOLD_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._slots = Slots(limit, hold)
-        self._lock = threading.Lock()
-        self._clock = clock
-        self._sleep = sleep
-
-    @contextmanager
-    def slot(self) -> Iterator[Slot]:
-        number, sent_at = self._take()
-        ticket = _Ticket()
-        try:
-            yield ticket
-        finally:
-            with self._lock:
-                self._slots.give_back(number, sent_at, self._clock(), ticket.remaining, ticket.retry_after)
-
-    def _take(self) -> tuple[int, float]:
-        while True:
-            with self._lock:
-                now = self._clock()
-                number, wait = self._slots.take(now)
-            if number is not None:
-                return number, now
-            self._sleep(min(wait, _LONGEST_NAP) if wait == float("inf") else wait)
-
-
 class NoPacing:
     """For a server without a limit (a sandbox whose limiter is off)."""
 
@@ -146,6 +73,9 @@ def bucket_of(url: str, name: str) -> str:
 
 class SharedPacing:
     """Slots shared by all processes and machines of one token, in the table `kash.rate_slots`.
+
+    When an answer says fewer requests remain than our own can explain, somebody else uses the token: as many idle slots
+    are taken out of use for one window. After a 429 no slot is free before `retry-after` is over.
 
     `bucket` stands for the token (`bucket_of`), never the token itself. The clock is PostgreSQL's, so machines
     need not agree on the time. A process killed while it holds a slot gives it back after LEASE_SECONDS.

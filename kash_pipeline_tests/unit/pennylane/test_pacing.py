@@ -1,12 +1,10 @@
 """The quota is used and never overdrawn, however the server counts and whoever shares the token."""
 
-import threading
-import time
-
 import pytest
 
-from kash_pipeline.pennylane.pacing import HOLD_SECONDS, LIMIT, LONGEST_WAIT, LocalPacing, Slots
+from kash_pipeline.pennylane.pacing import HOLD_SECONDS, LIMIT
 from kash_pipeline_tests.unit.pennylane.limiters import LIMITERS, Simulation
+from kash_pipeline_tests.unit.pennylane.slots import Slots
 
 TWO_MINUTES = 120.0
 PERMITTED = TWO_MINUTES / 5 * LIMIT
@@ -69,15 +67,6 @@ def test_a_429_holds_every_slot_for_retry_after() -> None:
     assert slots.take(7.2)[0] is not None
 
 
-def test_a_retry_after_of_hours_does_not_hang_a_run_in_silence() -> None:
-    now = [0.0]
-    pacing = LocalPacing(clock=lambda: now[0], sleep=lambda wait: now.__setitem__(0, now[0] + wait))
-    with pacing.slot() as slot:
-        slot.answered({"retry-after": "80000"})
-    with pacing.slot():
-        assert now[0] == pytest.approx(LONGEST_WAIT)
-
-
 def test_a_slot_is_free_again_5_02_seconds_after_the_answer_not_after_the_sending() -> None:
     slots = Slots(limit=1)
     number, _ = slots.take(0.0)
@@ -86,24 +75,3 @@ def test_a_slot_is_free_again_5_02_seconds_after_the_answer_not_after_the_sendin
     slots.give_back(number, 0.0, 40.0)
     assert slots.take(40.0 + HOLD_SECONDS - 0.001)[0] is None
     assert slots.take(40.0 + HOLD_SECONDS)[0] == number
-
-
-def test_threads_share_the_slots_of_one_process() -> None:
-    """Real threads: the fifth request of four slots leaves only when a slot is free again."""
-    pacing = LocalPacing(limit=4, hold=0.2)
-    ends: list[float] = []
-    start = time.monotonic()
-
-    def send() -> None:
-        with pacing.slot() as slot:
-            slot.answered({})
-        ends.append(time.monotonic() - start)
-
-    threads = [threading.Thread(target=send) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ends.sort()
-    assert ends[4] >= 0.2
-    assert ends[8] >= 0.4
