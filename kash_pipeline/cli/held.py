@@ -1,9 +1,10 @@
-"""`kash-pipeline held`: the register-days that wait, by what a person has to do.
+"""`kash-pipeline held`: the register-days that wait, by what a person has to do, and entries PennyLane did not take.
 
 Only options and printing belong here; what holds a day is decided in accounting/, how days are grouped in
-kash_pipeline/reference/release.py.
+kash_pipeline/reference/release.py, what becomes of an entry in pennylane/publisher.py.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -14,7 +15,9 @@ from rich.table import Table
 
 from kash_pipeline.cli.console import console
 from kash_pipeline.cli.opening import opened, shop_option
+from kash_pipeline.pennylane.correcting import half_told
 from kash_pipeline.reference.release import held_reasons, next_steps, register_days
+from kash_pipeline.warehouse.ledger import PublicationLedger, Row
 
 
 @click.command()
@@ -22,12 +25,15 @@ from kash_pipeline.reference.release import held_reasons, next_steps, register_d
 @click.option("--reason", help="Only what is held for this reason, such as unmapped_method.")
 @click.option("--all", "--days", "every", is_flag=True, help="Every register-day with what holds it, not their number.")
 def held(shop_path: Path | None, reason: str | None, every: bool) -> None:
-    """Register-days that wait, by the next step that cures them, the oldest first.
+    """Register-days that wait, by the next step that cures them, the oldest first; then entries refused by PennyLane.
 
     Exit code 0: nothing waits; 2: something does; 1: it could not work.
     """
     with opened(shop_path) as (shop, engine, _):
         found = held_reasons(engine, shop)
+        ledger = PublicationLedger(engine, shop.shop.id)
+        halves = {missing.key: standing for missing, standing in ledger.half_corrected()}
+        aside = [] if reason is not None else ledger.rows(states=["refused", "held"])
     out = console()
     own = found if reason is None else found[found["reason"] == reason]
     name = escape(shop.shop.name)
@@ -39,6 +45,9 @@ def held(shop_path: Path | None, reason: str | None, every: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
+        _print_entries(out, aside, halves)
+        if aside:
+            raise SystemExit(2)
         return
     out.print(
         f"{name}: {_counted(register_days(own))} held, since {own['business_day'].min():%Y-%m-%d}", highlight=False
@@ -48,6 +57,7 @@ def held(shop_path: Path | None, reason: str | None, every: bool) -> None:
     else:
         print_steps(out, own)
     out.print("after the mend [bold]kash-pipeline release[/bold] builds them, and no other days", highlight=False)
+    _print_entries(out, aside, halves)
     raise SystemExit(2)
 
 
@@ -60,6 +70,25 @@ def print_steps(out: Console, found: pd.DataFrame) -> None:
         if step.others:
             lines.append(f"  {step.others} others, of other days: held --reason {step.reason} --all")
         out.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _print_entries(out: Console, rows: Sequence[Row], halves: Mapping[str, Row]) -> None:
+    """What nobody sends before a person acted; `halves` has the other entry of a correction that stands by half."""
+    for row in rows:
+        why = row.error or row.state
+        told = half_told(row, halves[row.key], why) if row.key in halves else why
+        out.print(
+            f"{row.business_day} {row.key} [yellow]{row.state}[/yellow]: {escape(told)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if rows:
+        first, last = (pick(row.business_day for row in rows) for pick in (min, max))
+        out.print(
+            f"after the mend [bold]kash-pipeline pennylane retry --from {first} --to {last}[/bold] lets them be sent",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _counted(days: int) -> str:

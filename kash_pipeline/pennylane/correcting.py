@@ -58,6 +58,19 @@ def waits_for(replacement: Row, why: str) -> str:
     return f"waits for {replacement.key}, {taken}: {why}; until then {replacement.corrects} stands"
 
 
+def half_told(missing: Row, standing: Row, why: str) -> str:
+    """A correction of which one entry stands in PennyLane and the other does not, in words, with the next step."""
+    if missing.role == "reversal":
+        what = f"{standing.key} stands beside {missing.corrects}, which it is to take the place of: both count"
+    else:
+        what = f"{standing.key} took {missing.corrects} back, and nothing stands in its place"
+    step = (
+        "cure what is named here, or enter it in PennyLane by hand under this piece number: "
+        "every run tries again, and takes over what it finds"
+    )
+    return f"{what}. {missing.key} is not there: {why}; {step}"
+
+
 def corrections_of(
     changed: Changed, now: Content | None, years: Sequence[FiscalYear]
 ) -> tuple[Content | None, Content | None]:

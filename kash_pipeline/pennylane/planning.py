@@ -5,7 +5,6 @@ Only comparing belongs here: doing it is publisher.py's (`publish(only=plan.keys
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -163,7 +162,7 @@ def make_plan(
     needs.find([*would_be.values(), *(item.sent for item in changed.values() if item.sent is not None), *new])
 
     journals = needs.journals
-    there = _there(client, journals, rows)
+    there = _there(client, journals, [*to_send, *(row for row in rows if row.state == "sending")])
     wanted = [(row.remote_id, sent[row.key]) for row in rows if row.key in sent and row.remote_id is not None]
     wanted += [(entry.id, would_be[key]) for key, entries in there.items() if key in would_be for entry in entries]
     holds = held_entries(client, journals, wanted)
@@ -196,7 +195,8 @@ def make_plan(
             action, why = "blocked", problem
         elif action == "add" and row.key in there:
             action, why = _already_there(books, would_be[row.key], there[row.key], holds)
-        if row.key in sent and action in ("leave", "correct"):
+        taken_back = item is not None and item.sent is None
+        if row.key in sent and action in ("leave", "correct") and not taken_back:
             difference = touched(books, sent[row.key], holds.get(row.remote_id or 0, Held()))
             if difference is not None:
                 action, why = "touched", difference
@@ -263,14 +263,13 @@ def _already_there(
     return ("adopt", f"id {there[0].id}") if problem is None else ("held", problem)
 
 
-def _there(client: PennylaneClient, journals: dict[str, int], rows: Iterable[Row]) -> dict[str, list[EntrySummary]]:
-    """What PennyLane has under the piece numbers that are still to be sent."""
-    ready = [row for row in rows if row.state in ("ready", "sending")]
-    ids = sorted({journals[row.journal] for row in ready if row.journal in journals})
+def _there(client: PennylaneClient, journals: dict[str, int], rows: list[Row]) -> dict[str, list[EntrySummary]]:
+    """What PennyLane has under the piece numbers of these rows, which are still to be sent."""
+    ids = sorted({journals[row.journal] for row in rows if row.journal in journals})
     found: dict[str, list[EntrySummary]] = {}
     if ids:
-        keys = {row.key for row in ready}
-        days = [row.date for row in ready]
+        keys = {row.key for row in rows}
+        days = [row.date for row in rows]
         for entry in client.ledger_entries(ids, min(days), max(days)):
             if entry.piece_number in keys:
                 found.setdefault(str(entry.piece_number), []).append(entry)

@@ -42,7 +42,7 @@ from kash_pipeline.pennylane.client import (
     PennylaneClient,
 )
 from kash_pipeline.pennylane.comparing import Books
-from kash_pipeline.pennylane.correcting import calendar_day, corrections_of, later_day, waits_for
+from kash_pipeline.pennylane.correcting import calendar_day, corrections_of, half_told, later_day, waits_for
 from kash_pipeline.pennylane.errors import (
     ConnectAgain,
     NotFound,
@@ -411,21 +411,8 @@ class _Run:
             found = [problem for problem in self.report.problems if problem.key == row.key]
             for problems in (self.report.refused, self.report.held, self.report.blocked, self.report.waiting):
                 problems[:] = [problem for problem in problems if problem.key != row.key]
-            if row.role == "reversal":
-                what = f"{standing.key} stands beside {row.corrects}, which it is to take the place of: both count"
-            else:
-                what = f"{standing.key} took {row.corrects} back, and nothing stands in its place"
-            step = (
-                "cure what is named here, or enter it in PennyLane by hand under this piece number: "
-                "every run tries again, and takes over what it finds"
-            )
-            why, on_record = (
-                f"{what}. {row.key} is not there: {reason}; {step}"
-                for reason in (
-                    found[0].why if found else row.error or row.state,
-                    found[0].on_record if found else row.error or row.state,
-                )
-            )
+            reasons = (found[0].why, found[0].on_record) if found else (row.error or row.state,) * 2
+            why, on_record = (half_told(row, standing, reason) for reason in reasons)
             self._problem(self.report.half_corrected, row, why, on_record)
 
     # --- facts that changed after sending -------------------------------------------------------------------------

@@ -98,6 +98,37 @@ def test_three_hundred_held_days_are_told_by_what_there_is_to_do(held: Held, eng
     assert out == f"Boulangerie [du Port]: {said}\n"
 
 
+def test_entries_that_pennylane_did_not_take_are_told_and_half_a_correction_with_both_numbers(
+    held: Held, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        for key, role, state, corrects, sent in (
+            ("A", "original", "superseded", None, "now()"),
+            ("A-N1", "replacement", "verified", "A", "now()"),
+            ("A-R1", "reversal", "refused", "A", "null"),
+            ("B", "original", "held", None, "null"),
+        ):
+            connection.execute(
+                sa.text(
+                    "insert into kash.publication (shop_id, key, base_key, role, kind, business_day, register_id,"
+                    " journal, date, label, line_count, amount_cents, state, corrects, error, sent_at) values"
+                    " ('bakery', :key, :base, :role, 'sale', '2026-03-01', 'K1', 'K1', '2026-03-01', 'x', 2, 100,"
+                    f" :state, :corrects, 'no', {sent})"
+                ),
+                {"key": key, "base": key[:1], "role": role, "state": state, "corrects": corrects},
+            )
+    code, out, _ = held()
+    assert code == 2
+    first, half, other, step = out.splitlines()
+    assert first == "Boulangerie [du Port]: nothing is held"
+    assert half.startswith(
+        "2026-03-01 A-R1 refused: A-N1 stands beside A, which it is to take the place of: both count."
+    )
+    assert "A-R1 is not there: no; " in half
+    assert other == "2026-03-01 B held: no"
+    assert "kash-pipeline pennylane retry --from 2026-03-01 --to 2026-03-01" in step
+
+
 def test_a_shop_file_that_is_not_there_is_two_lines_and_no_traceback(held: Held, shop_path: Path) -> None:
     shop_path.unlink()
     code, out, err = held()
