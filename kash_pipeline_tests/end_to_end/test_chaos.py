@@ -1,9 +1,10 @@
 """Kill the publisher, cut its connections, refuse its tokens, at random moments; then compare the two ledgers.
 
-Each round books two new days, some with named customers, or one and changes what an earlier round published; publishes
-that in a process that is killed or hurt, sometimes changes facts again, and lets a healthy process finish. Then
-every piece number must be in PennyLane once, what stands under a key with its corrections must come to what the entry
-tables say of it now, and every line of a customer must be lettered with lines it comes to zero with.
+Each round books two new days, some with named customers or with Z evidence, or one and changes what an earlier round
+published; publishes that in a process that is killed or hurt, sometimes changes facts again, and lets a healthy process
+finish. Then every piece number must be in PennyLane once, what stands under a key with its corrections must come to
+what the entry tables say of it now, and every line of a customer must be lettered with lines it comes to zero with. At
+the end each closing entry of a day with Z evidence must carry one file, its own, and no other entry any.
 `KASH_CHAOS_ROUNDS` says how many rounds (40 in `make test`), `KASH_CHAOS_SEED` from which seed.
 """
 
@@ -28,7 +29,7 @@ from kash_pipeline.pennylane.client import PennylaneClient
 from kash_pipeline.pennylane.pacing import NoPacing
 from kash_pipeline.sandbox.pennylane import Fault
 from kash_pipeline.web.connect import connect_sandbox
-from kash_pipeline_tests.end_to_end import chaos
+from kash_pipeline_tests.end_to_end import attaching, chaos
 from kash_pipeline_tests.unit.pennylane.conftest import make_pennylane
 from kash_pipeline_tests.unit.pennylane.world import Books, World, days_from, make_books
 
@@ -52,6 +53,9 @@ HURTS: dict[str, Callable[[random.Random], list[Fault]]] = {
     "killed around a refresh": lambda _: [Fault("expire_token"), Fault("delay_answer", path="/token", seconds=0.2)],
     "database connections dropped": lambda _: [],
     "two publishers at once": lambda _: [],
+    "uploads cut after the effect": lambda at: [
+        Fault("cut_after", "POST", "file_attachments$", count=at.randrange(1, 4))
+    ],
 }
 KILLS = ("killed", "killed while PennyLane is slow", "killed around a refresh", "two publishers at once")
 
@@ -66,6 +70,7 @@ class Tally:
     changes: int = 0
     corrections: int = 0
     lettered: int = 0
+    attached: int = 0
     struck: int = 0
     reconnected: int = 0
     duplicates: int = 0
@@ -76,9 +81,9 @@ class Tally:
         hurts = ", ".join(f"{name} {count}" for name, count in sorted(self.hurts.items()))
         return (
             f"rounds {self.rounds}, entries {self.entries}, days changed {self.changes}, corrections"
-            f" {self.corrections}, lines lettered {self.lettered}, processes killed {self.kills}, faults that struck"
-            f" {self.struck}, connected again {self.reconnected}, duplicates {self.duplicates}, losses {self.losses}"
-            f" ({hurts})"
+            f" {self.corrections}, lines lettered {self.lettered}, files {self.attached}, processes killed"
+            f" {self.kills}, faults that struck {self.struck}, connected again {self.reconnected}, duplicates"
+            f" {self.duplicates}, losses {self.losses} ({hurts})"
         )
 
 
@@ -91,18 +96,27 @@ class Chaos:
         self.tally = Tally()
         self._auditor = OneToken(here.sandbox.admin.company_token())
         self._customers: dict[date, str | None] = {}
+        self.with_evidence: set[date] = set()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([chaos.__name__])
 
-    def book(self, days: list[date], at: random.Random) -> None:
-        """New days; of some, everything is bought and paid by one named customer."""
+    def book(self, days: list[date], at: random.Random, *, evidence: bool) -> None:
+        """New days, with the facts of which Z evidence is made; or of some, everything is bought and paid by one named
+        customer."""
         for day in days:
+            if evidence:
+                self.with_evidence.add(day)
+                attaching.book(self.here, [day], attaching.till([day]))
+                continue
             self._customers[day] = at.choice([None, None, *chaos.NAMED])
             self.here.book([day], make_books([day], customer=self._customers[day]))
 
     def change(self, day: date, at: random.Random) -> None:
         """Other facts of a booked day: other amounts of one register; the other is as it was, or gone, or back."""
         self.tally.changes += 1
+        if day in self.with_evidence:
+            attaching.book(self.here, [day], attaching.till([day], wine=1200 + 6 * self.tally.changes))
+            return
         customer = self._customers[day]
         parts = [make_books([day], registers=["K1"], salt=str(self.tally.changes), customer=customer)]
         if at.random() < 0.7:
@@ -124,6 +138,7 @@ class Chaos:
                 str(self.here.env.home),
                 days[0],
                 days[-1],
+                self.with_evidence >= set(days),
                 started,
             ),
         )
@@ -197,6 +212,29 @@ class Chaos:
         self.tally.corrections += len(found) - len(held)
         self.tally.lettered += sum(bool(line.lettered_with) for line in lines)
 
+    def count_files(self) -> None:
+        """Every closing entry of a day with Z evidence has a file of its own, and no other entry has one."""
+        with self.here.engine.connect() as connection:
+            due = set(
+                connection.execute(
+                    sa.text(
+                        "select key from kash.publication where kind = 'closing' and role <> 'reversal'"
+                        " and business_day = any(:days)"
+                    ),
+                    {"days": sorted(self.with_evidence)},
+                ).scalars()
+            )
+        names = {file.id: file.filename for file in self.here.sandbox.admin.files()}
+        carried = [
+            (entry.piece_number, entry.file_id)
+            for entry in self.here.sandbox.admin.entries()
+            if entry.file_id is not None
+        ]
+        self.tally.attached = len(carried)
+        assert {piece for piece, _ in carried} == due
+        assert [names[file] for _, file in carried] == [f"{piece}.pdf" for piece, _ in carried]
+        assert len({file for _, file in carried}) == len(carried)
+
     def _balances(self, days: list[date]) -> dict[str, Counter[str]]:
         """Debit minus credit in cents, per entry key and account, as the entry tables have them."""
         query = sa.text(
@@ -220,17 +258,18 @@ def without_zeros(sums: Counter[str]) -> Counter[str]:
 def test_after_any_kill_or_fault_each_entry_stands_in_pennylane_exactly_once(
     make_pennylane: Callable[..., World], database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here: Any = make_pennylane(**chaos.SHOP)
+    here: Any = make_pennylane(**chaos.SHOP, attach_z=True)
     connect_sandbox(here.shop, here.engine, here.env)
     rounds = Chaos(here, database_url)
-    calendar = days_from(date(2011, 1, 1), 2 * ROUNDS)
+    calendar = days_from(date(2020, 1, 1), 2 * ROUNDS)
     booked = 0
     for number in range(ROUNDS):
         at = random.Random(SEED + number)
         changes = bool(booked) and at.random() < 0.5
         days = calendar[booked - changes : booked + 2 - changes]
         booked += 2 - changes
-        rounds.book(days[changes:], at)
+        evidence = days[0] in rounds.with_evidence if changes else at.random() < 0.3
+        rounds.book(days[changes:], at, evidence=evidence)
         if changes:
             rounds.change(days[0], at)
         kind = rounds.hurt(number, days, at)
@@ -241,6 +280,7 @@ def test_after_any_kill_or_fault_each_entry_stands_in_pennylane_exactly_once(
         if number % 100 == 99:
             with capsys.disabled():
                 print(f"\n{rounds.tally}", flush=True)
+    rounds.count_files()
     with capsys.disabled():
         print(f"\n{rounds.tally}")
     assert set(here.states()) == {"verified", "superseded"}
@@ -248,3 +288,4 @@ def test_after_any_kill_or_fault_each_entry_stands_in_pennylane_exactly_once(
     assert rounds.tally.kills >= ROUNDS // 10
     assert rounds.tally.corrections >= ROUNDS
     assert rounds.tally.lettered >= ROUNDS
+    assert rounds.tally.attached >= ROUNDS
