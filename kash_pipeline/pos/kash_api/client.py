@@ -188,6 +188,8 @@ class KashClient:
                 yield {envelope: part} if envelope else part
         except decoding.CutShort:
             raise self._passing(script, f"answers with JSON cut short after {len(answer)} bytes").error from None
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise _unreadable(script, str(error)) from None
 
     def document(
         self, script: str, parameters: Mapping[str, str] | None = None, *, day: date | None = None, begins: bytes = b""
@@ -197,12 +199,12 @@ class KashClient:
         Raises as `read` does; SourceChanged when it begins otherwise.
         """
         body: bytes = self._ask(script, parameters, day, lambda script, body: body)
-        if body.lstrip()[:1] in (b"{", b"["):
+        if decoding.plain(body)[:1] in (b"{", b"["):
             decoded = self._json(script, body)
             if isinstance(decoded, _Passing):
                 raise decoded.error
             self._not_an_error(script, decoded)
-        if not body.lstrip().startswith(begins):
+        if not decoding.plain(body).startswith(begins):
             raise SourceChanged(
                 f"{script} answers with something else than was asked for: {self._excerpt(body)}",
                 next_step="look at the kept raw answer; correct evidence or control_totals in [source]",
@@ -288,7 +290,9 @@ class KashClient:
         status = response.status_code
         if status in (408, 425, 429) or status >= 500:
             asked = response.headers.get("Retry-After", "")
-            return self._passing(script, f"answers {status}", float(asked) if asked.isdigit() else None)
+            return self._passing(
+                script, f"answers {status}", float(asked) if re.fullmatch("[0-9]{1,9}", asked) else None
+            )
         if status != 200:
             raise SourceRefused(
                 f"{script} at {self.base_url} answers {status}: {self._excerpt(body)}",
@@ -304,8 +308,10 @@ class KashClient:
     def _json(self, script: str, body: bytes) -> Any:
         try:
             return decoding.whole(body, exact=self._exact)
-        except ValueError:
-            text = body.lstrip()
+        except ValueError as error:
+            text, reason = decoding.plain(body), str(error)
+        if text[:1] + text.rstrip()[-1:] in (b"{}", b"[]"):
+            raise _unreadable(script, reason)
         if text[:1] in (b"{", b"["):
             return self._passing(script, f"answers with JSON cut short after {len(body)} bytes")
         if text[:1] == b"<":
@@ -364,6 +370,13 @@ class KashClient:
         text = re.sub(r"<[^>]*>", " ", body[:2000].decode("utf-8", errors="replace"))
         words = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
         return repr(words[:120]) if words else "(nothing readable)"
+
+
+def _unreadable(script: str, reason: str) -> SourceChanged:
+    return SourceChanged(
+        f"{script} answers with JSON that cannot be read: {reason[:120]}",
+        next_step="look at the kept raw answer: another encoding than UTF-8, or a number that is none",
+    )
 
 
 class _TooSlow(Exception):

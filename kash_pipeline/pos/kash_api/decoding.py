@@ -17,12 +17,18 @@ CHUNK = 2**20
 BATCH = 2000
 """Records handed on at once from a larger answer."""
 
-_START = re.compile(r'\s*(?:\[|\{\s*"(?P<envelope>[^"\\]+)"\s*:\s*\[)')
+_MARK = "\ufeff"
+_START = re.compile(_MARK + r'?\s*(?:\[|\{\s*"(?P<envelope>[^"\\]+)"\s*:\s*\[)')
 _BETWEEN = re.compile(r"[\s,]*")
 
 
 class CutShort(Exception):
     """The text ends before the list does."""
+
+
+def plain(body: bytes) -> bytes:
+    """The body from its first sign on: a PHP file saved with a byte order mark sends it before whatever it says."""
+    return body.removeprefix(_MARK.encode()).lstrip()
 
 
 def whole(body: bytes, *, exact: bool) -> Any:
@@ -31,10 +37,10 @@ def whole(body: bytes, *, exact: bool) -> Any:
     Raises ValueError (json.JSONDecodeError) when it is no JSON.
     """
     if not exact:
-        return orjson.loads(body)
+        return orjson.loads(plain(body))
     try:
-        return json.loads(body, parse_float=str, parse_constant=str)
-    except UnicodeDecodeError as error:
+        return json.loads(plain(body), parse_float=str, parse_constant=str)
+    except (UnicodeDecodeError, RecursionError) as error:
         raise json.JSONDecodeError(str(error), "", 0) from None
 
 

@@ -403,7 +403,7 @@ def _column(inner: list[dict[str, Any]], records: list[dict[str, Any]], known: F
         values = [value if value is None else str(value) for value in values]
     texts = arrow.array(values, arrow.string())
     if known.kind in ("id", "text"):
-        return texts
+        return _words(texts, records, known, shape, call)
     if number and shape.decimal != ".":
         # A dot is no decimal mark here: it must not be taken for one.
         texts = pc.replace_substring(pc.replace_substring(texts, ".", "?"), shape.decimal, ".")
@@ -422,6 +422,23 @@ def _column(inner: list[dict[str, Any]], records: list[dict[str, Any]], known: F
             next_step=_NEXT_STEP,
         )
     return parsed.values
+
+
+def _words(texts: arrow.Array, records: list[dict[str, Any]], known: Field, shape: Shape, call: str) -> arrow.Array:
+    """Ids and texts as they stand. An id without a sign is none: PHP writes "" where no customer is named."""
+    bad = pc.match_substring(texts, "\0")
+    if known.kind == "id" and known.nullable:
+        texts = pc.if_else(pc.equal(texts, ""), arrow.scalar(None, arrow.string()), texts)
+    elif known.kind == "id":
+        bad = pc.or_(bad, pc.equal(texts, ""))
+    if len(positions := pc.indices_nonzero(bad)):
+        at = positions[0].as_py()
+        raise SourceChanged(
+            f"{call}: field {known.name!r} of {_named(records[at], shape)} is {str(texts[at])[:40]!r}, "
+            f"{_IN_WORDS[known.kind]} was expected",
+            next_step=_NEXT_STEP,
+        )
+    return texts
 
 
 def _named(record: dict[str, Any], shape: Shape) -> str:
@@ -482,9 +499,17 @@ def sales(records: Any, drift: Drift, clock: Clock, form: Form, *, call: str | N
     return {
         "orders": _frame(orders, facts.ORDERS),
         "order_lines": _frame(lines, facts.ORDER_LINES),
-        "order_vat": _frame(vats, facts.ORDER_VAT),
+        "order_vat": _one_per_rate(_frame(vats, facts.ORDER_VAT)),
         "payments": _frame(payments, facts.PAYMENTS),
     }
+
+
+def _one_per_rate(order_vat: pd.DataFrame) -> pd.DataFrame:
+    """VAT tables with one row per rate: a till that lists a rate twice (`vat_rates`) may list its VAT so too."""
+    keys = ["order_id", "vat_rate_bp"]
+    if not order_vat.duplicated(keys).any():
+        return order_vat
+    return conform(order_vat.groupby(keys, as_index=False, sort=False).sum(), facts.ORDER_VAT)
 
 
 def headers(records: Any, drift: Drift, clock: Clock, form: Form) -> dict[str, list[Any]]:

@@ -402,10 +402,26 @@ def test_an_empty_body_is_a_failure_that_may_pass(opened: Callable[..., Opened])
 
 
 def test_retry_after_is_obeyed_up_to_half_a_minute(opened: Callable[..., Opened]) -> None:
-    asked = [httpx.Response(429, headers={"Retry-After": value}) for value in ("7", "3600", "tomorrow")]
+    asked = [httpx.Response(429, headers={"Retry-After": value}) for value in ("7", "3600", b"\xb2")]
     shop = opened(transport=answering(*asked, httpx.Response(200, content=b"[]")))
     list(shop.source.sales(MARCH_14, MARCH_14))
     assert shop.waits == [7.0, 30.0, 4.0]
+
+
+def test_a_byte_order_mark_is_no_part_of_an_answer(opened: Callable[..., Opened]) -> None:
+    shop = opened(transport=answering(httpx.Response(200, content=b"\xef\xbb\xbf[]")))
+    (day,) = shop.source.sales(MARCH_14, MARCH_14)
+    assert len(day.orders) == 0
+
+
+@pytest.mark.parametrize("body", [b'[{"title": "Cr\xe8me"}]', b'[{"price": NaN}]', b"[" * 9999 + b"]"])
+def test_json_that_is_whole_and_cannot_be_read_is_not_asked_for_again(
+    opened: Callable[..., Opened], body: bytes
+) -> None:
+    shop = opened(transport=answering(httpx.Response(200, content=body)))
+    with pytest.raises(SourceChanged, match="answers with JSON that cannot be read"):
+        list(shop.source.sales(MARCH_14, MARCH_14))
+    assert shop.waits == []
 
 
 def test_a_redirect_is_not_followed(opened: Callable[..., Opened]) -> None:
@@ -531,6 +547,8 @@ def drop(name: str, *path: Any) -> Callable[[dict[str, Any]], None]:
         (put("price", "12.505"), "field 'price' of order .* is '12.505'"),
         (put("price", "NaN"), "field 'price' of order .* is 'NaN'"),
         (put("orderInternalID", None), "field 'orderInternalID' of order is null"),
+        (put("orderInternalID", ""), "field 'orderInternalID' of order  is '', an id"),
+        (put("title", "PAIN\0", "items", 0), "field 'title' of items 1 is"),
         (put("valueDate", 1772345678), "field 'valueDate' of order .* is a whole number"),
         (put("valueDate", "2026-03-14 09:00:00"), "field 'valueDate' of order .* is '2026-03-14 09:00:00'"),
         (put("isRefund", "false"), "field 'isRefund' of order .* is text, true or false was expected"),
@@ -615,6 +633,8 @@ def test_a_rate_listed_twice_is_one_rate(opened: Callable[..., Opened], till: Ti
     def reshape(script: str, body: Any) -> Any:
         if script == "getVATs.php":
             body += [{**body[1], "id": "8"}, {**body[2], "id": "9", "title": "Services", "accountingChapter": "12200"}]
+        if script == "getOrders.php":
+            body[9]["VATs"] = [{**body[9]["VATs"][0], "net": "1.00", "amount": "0.05"}] * 2
         return body
 
     till.faults.reshape = reshape
@@ -624,6 +644,9 @@ def test_a_rate_listed_twice_is_one_rate(opened: Callable[..., Opened], till: Ti
     assert rates["name"].tolist() == ["TVA 5,5 %", "TVA 10 %", "TVA 20 % / Services"]
     assert rates["chapter"].fillna("-").tolist() == ["11055", "11100", "-"]
     assert source.unknown_fields == {"getVATs.php": ["TVA 20 % / Services"]}
+    (day,) = source.sales(MARCH_14, MARCH_14)
+    assert not day.order_vat.duplicated(["order_id", "vat_rate_bp"]).any()
+    assert [200, 10] in day.order_vat[["net_cents", "vat_cents"]].to_numpy().tolist()
 
 
 def test_a_reference_id_that_is_there_twice_stops(opened: Callable[..., Opened], till: Till) -> None:
@@ -636,12 +659,14 @@ def test_ids_may_be_numbers(opened: Callable[..., Opened], till: Till, bakery: D
     def reshape(script: str, body: Any) -> Any:
         for record in body if script == "getOrders.php" else []:
             record["orderInternalID"] = int(record["orderInternalID"])
+            record["clientID"] = record["clientID"] or ""  # as PHP may say that no customer is named
         return body
 
     till.faults.reshape = reshape
     (day,) = opened().source.sales(MARCH_14, MARCH_14)
     expected = bakery.facts.orders[bakery.facts.orders["business_day"] == pd.Timestamp(MARCH_14)]
     assert set(day.orders["order_id"]) == set(expected["order_id"])
+    assert day.orders["customer_id"].notna().sum() == expected["customer_id"].notna().sum()
 
 
 def test_an_order_outside_the_window_or_twice_stops(opened: Callable[..., Opened], till: Till) -> None:

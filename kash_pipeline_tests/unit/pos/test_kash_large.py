@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import time
 from zoneinfo import ZoneInfo
 
+import httpx
+import numpy as np
 import orjson
 import pytest
 from starlette.applications import Starlette
@@ -56,7 +58,7 @@ class Large:
 
     def __init__(self) -> None:
         book = OrderBook(datasets.load("bakery"))
-        day = [order for order in book.records(0, len(book.orders)) if order["valueDate"].startswith("2026-03-14")]
+        day = list(book.records(*book.window(np.datetime64("2026-03-14T00:00"), np.datetime64("2026-03-14T23:59:59"))))
         parts, size, self.orders, self.total, self.lines = [], 0, 0, 0, 0
         while size < SIZE:
             for order in day:
@@ -113,6 +115,16 @@ def test_more_than_the_limit_is_refused_before_it_is_read_whole(url: str) -> Non
         with pytest.raises(SourceRefused, match="more than 10 MiB") as caught:
             list(client.records("getOrders.php", bounds))
         assert "window_days" in caught.value.next_step
+
+
+def test_a_large_answer_of_another_encoding_is_told_as_a_small_one_is(large: Large) -> None:
+    body = large.body.replace(b'"title":"', b'"title":"\xe8', 1)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+    with (
+        KashClient("http://till/workers", "1", "key", transport=transport) as client,
+        pytest.raises(SourceChanged, match="JSON that cannot be read: 'utf-8' codec can't decode byte 0xe8"),
+    ):
+        list(client.records("getOrders.php"))
 
 
 # --- records one by one ----------------------------------------------------------------------------------------------
