@@ -3,12 +3,13 @@
 Only options and printing belong here; what is looked for is kash_pipeline/reference/.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import click
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,11 +17,12 @@ from kash_pipeline.cli.console import console
 from kash_pipeline.cli.opening import opened, shop_option
 from kash_pipeline.cli.options import Day, ordered
 from kash_pipeline.reference import store
-from kash_pipeline.reference.changes import report
+from kash_pipeline.reference.changes import Line, report
 from kash_pipeline.reference.mapping import LEVELS
 from kash_pipeline.reference.mapping import check as look_for
 from kash_pipeline.reference.proposal import propose as proposal
 from kash_pipeline.reference.release import waiting_days
+from kash_pipeline.reference.sent import booked_otherwise
 from kash_pipeline.reference.sides import gather, read_company, read_till
 from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.lake import Lake
@@ -96,7 +98,8 @@ def check(shop_path: Path | None, fresh: bool, first: date | None, last: date | 
 @_options
 @click.option("--since", type=Day(), help="First day of the changes.  [default: 30 days ago]")
 def diff(shop_path: Path | None, fresh: bool, since: date | None) -> None:
-    """What changed in the till or in PennyLane since a day, and which sent entries use what changed.
+    """What changed in the till or in PennyLane since a day, and which sent entries use what changed; then the sent
+    entries that the shop file, as it is now, would book otherwise.
 
     Exit code 0 also when something changed: a change is no fault.
     """
@@ -108,10 +111,25 @@ def diff(shop_path: Path | None, fresh: bool, since: date | None) -> None:
             if shop.pennylane is not None:
                 read_company(engine, shop, env)
         lines = report(engine, shop, begin)
+        otherwise = booked_otherwise(engine, shop)
     out = console()
-    if not lines:
-        out.print(f"{escape(shop.shop.name)}: nothing changed since {begin}", highlight=False)
-        return
+    if lines:
+        _print_changes(out, lines, begin)
+    else:
+        out.print(f"{escape(shop.shop.name)}: nothing changed in either system since {begin}", highlight=False)
+    if otherwise:
+        out.print("[yellow]sent already, and booked otherwise by the shop file as it is now[/yellow]:")
+        for item in otherwise:
+            out.print(f"  {escape(item.what)}\n    {escape(item.said)}", highlight=False, soft_wrap=True)
+        out.print(
+            "  → nothing is changed before these days are built again; then they are corrected, or wait with\n"
+            '    correct = "hold". To keep them, take the line back and write it in a \\[\\[chart]] with a later from',
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _print_changes(out: Console, lines: Sequence[Line], begin: date) -> None:
     table = Table(title=f"Changes since {begin}", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("noticed", "where", "what", "already sent"):
         table.add_column(name, overflow="fold")

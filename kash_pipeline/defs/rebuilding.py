@@ -1,7 +1,8 @@
 """When days are built again unasked: the sensor that looks for changes of reference data and of the shop file.
 
 Only the question "which days, for which change" belongs here: what counts as a change is reference/history.py's, how
-days are built accounting.py's. Days already sent are never asked for; reference.py and `mapping diff` report them.
+days are built accounting.py's. Days already sent are never asked for; the words of a run, reference.py and `mapping
+diff` report them.
 """
 
 import json
@@ -17,11 +18,15 @@ from kash_pipeline.defs.jobs import BUILD_ENTRIES, range_tags
 from kash_pipeline.defs.sensors import MAX_ATTEMPTS, building_or_publishing, pause_is_over
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.reference.release import runs_of, unsent_days
+from kash_pipeline.reference.sent import booked_otherwise
 from kash_pipeline.reference.store import last_change
 from kash_pipeline.settings import ShopFile, load_shop
 
 MAX_RUNS = 20
 """Stretches of days asked for at once; the others follow when these are built. A year held but for Sundays is 52."""
+
+SENT_TOLD = 3
+"""Items told of in the words of a run, of what is sent already; `mapping diff` tells all of them."""
 
 BECAUSE = "kash/because"
 """Tag of a run that says in words which change it was asked for."""
@@ -127,6 +132,7 @@ def rebuild_sensor(
         because = _because(asked.world, found) or "the rest of an earlier change"
         if found != asked.world:
             asked = Asked(found, asked.started, asked.changes + 1)
+            because = "; ".join([because, *_sent(warehouse, file)])
         elif asked.through is None:
             because = "a run of an earlier change failed"
             asked = replace(asked, attempt=asked.attempt + 1)
@@ -136,7 +142,9 @@ def rebuild_sensor(
         these, more = stretches[:MAX_RUNS], stretches[MAX_RUNS:]
         asked = replace(asked, through=these[-1][-1].isoformat() if these and more else None)
         if not these:
-            return dg.SensorResult(skip_reason=f"{because}: every day is sent", cursor=asked.to_cursor())
+            return dg.SensorResult(
+                skip_reason=f"nothing to build, every day is sent; {because}", cursor=asked.to_cursor()
+            )
         return dg.SensorResult(
             run_requests=[
                 dg.RunRequest(
@@ -149,6 +157,13 @@ def rebuild_sensor(
         )
 
     return rebuild_after_change
+
+
+def _sent(engine: sa.Engine, shop: ShopFile) -> list[str]:
+    """What is sent and would be booked otherwise now: a person has to know before these days are built again."""
+    found = booked_otherwise(engine, shop)
+    told = [f"sent already: {item.what}, {item.said}" for item in found[:SENT_TOLD]]
+    return told + ([f"{len(found) - SENT_TOLD} more by `mapping diff`"] if len(found) > SENT_TOLD else [])
 
 
 def _because(before: World, after: World) -> str:

@@ -19,6 +19,7 @@ from kash_pipeline.defs.resources import OpenTill
 from kash_pipeline.defs.table_schema import table_schema
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.reference import changes, personal, store
+from kash_pipeline.reference.sent import booked_otherwise
 from kash_pipeline.schemas.columns import to_arrow
 from kash_pipeline.schemas.facts import REFERENCE
 from kash_pipeline.settings import ShopFile
@@ -79,8 +80,9 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
                 UNAFFECTED,
                 asset=reference_key(shop, name),
                 description=(
-                    f"No entry in PennyLane was made with something that changed in the last {TOLD_DAYS} days. Those "
-                    "that were are listed and stay as they are."
+                    f"No entry in PennyLane was made with something that changed in the last {TOLD_DAYS} days, and "
+                    "none would be booked otherwise by the shop file as it is now. Those that are concerned are "
+                    "listed and stay as they are."
                 ),
             )
             for name in checked
@@ -128,17 +130,24 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
 def _unaffected(warehouse: sa.Engine, shop: ShopFile, names: list[str], day: date) -> Iterator[dg.AssetCheckResult]:
     since = date.fromordinal(day.toordinal() - TOLD_DAYS)
     told = [line for line in changes.report(warehouse, shop, since) if line.where == "till"]
+    rebooked = booked_otherwise(warehouse, shop)
     for name in names:
         own = [line for line in told if line.kind == name]
         used = [(line.day, line.what, line.sent) for line in own if line.sent]
+        otherwise = [(item.what, item.said) for item in rebooked if item.kind == name]
         yield dg.AssetCheckResult(
             check_name=UNAFFECTED,
             asset_key=reference_key(shop, name),
-            passed=not used,
+            passed=not used and not otherwise,
             severity=dg.AssetCheckSeverity.WARN,
             metadata={
                 "changes": len(own),
                 **({"made before the change": table(("noticed", "what", "sent entries"), used)} if used else {}),
+                **(
+                    {"booked otherwise now": table(("books → shop file", "sent entries"), otherwise)}
+                    if otherwise
+                    else {}
+                ),
             },
         )
 

@@ -43,6 +43,7 @@ class Place:
     sandbox: Any
     shop: ShopFile
     cursor: str | None = None
+    skipped: str | None = None
 
     def run(self, till: MemoryTill, first: date = FIRST, last: date = LAST, **options: Any) -> DaysResult:
         result = run_days(
@@ -82,6 +83,7 @@ class Place:
             instance=self.instance, cursor=self.cursor, resources={"warehouse": self.engine}
         )
         result = sensor(context)
+        self.skipped = result.skip_message if isinstance(result, dg.SkipReason) else str(result.skip_reason)  # type: ignore[union-attr]
         if not isinstance(result, dg.SensorResult):
             return []
         self.cursor = result.cursor
@@ -237,6 +239,16 @@ def test_a_change_of_reference_data_builds_once_what_was_never_sent_and_tells_wh
     assert here.pieces() == Counter(here.booked())
     assert posted.keys() < here.pieces().keys()
     assert [row for row in here.sent() if row[0] in posted] == sent
+
+    # A line changed in place: what is sent would be booked otherwise, and that is told before anything is built.
+    assert "booked otherwise now" not in here.look(till)["payment_methods"].metadata
+    here.mend(methods={**SHOP["chart"][0]["methods"], "meal_voucher": "511800"})  # type: ignore[index]
+    assert here.asked() == []
+    assert len({key for key, _, account, *_ in here.lines() if account == "511700"}) == 1
+    sent_by_voucher = "payment method tr « Ticket Restaurant »: 511700 → 511800"
+    assert "every day is sent" in str(here.skipped)
+    assert f"{sent_by_voucher}, 1 entry of {MIDDLE} to {MIDDLE}, register K2" in str(here.skipped)
+    assert sent_by_voucher in str(here.look(till)["payment_methods"].metadata["booked otherwise now"].value)
 
 
 def test_a_register_added_waits_alone_for_its_journal_which_is_made_once(make_place: Callable[..., Place]) -> None:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from kash_pipeline.reference import store
 from kash_pipeline.reference.changes import report
+from kash_pipeline.reference.sent import booked_otherwise
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import REFERENCE
 from kash_pipeline.settings import ShopFile, shop_from
@@ -29,8 +30,9 @@ def send(engine: sa.Engine, key: str, day: date) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "insert into kash.publication (shop_id, key, base_key, role, kind, business_day, register_id, journal,"
-            " date, label, line_count, amount_cents, digest, state, sent_at) values ('bakery', %(key)s, %(key)s,"
-            " 'original', 'payment', %(day)s, 'K1', 'CA1', %(day)s, 'x', 2, 100, 'd', 'verified', clock_timestamp())",
+            " date, label, line_count, amount_cents, digest, sent_digest, state, sent_at)"
+            " values ('bakery', %(key)s, %(key)s, 'original', 'payment', %(day)s, 'K1', 'CA1', %(day)s, 'x', 2, 100,"
+            " 'd', 'd', 'verified', clock_timestamp())",
             {"key": key, "day": day},
         )
         connection.exec_driver_sql(
@@ -83,3 +85,41 @@ def test_entries_sent_before_a_change_was_noticed_are_counted_for_either_side(en
     ]
     assert {line.day for line in found} == {TUESDAY}
     assert report(engine, SHOP, date(2026, 3, 4)) == []
+
+
+def test_sent_entries_that_an_edited_chart_would_book_otherwise_are_counted_before_anything_is_built(
+    engine: sa.Engine,
+) -> None:
+    registers = conform(pd.DataFrame({"register_id": ["K1"], "name": ["Comptoir"]}), REFERENCE["registers"])
+    list_till(engine, SHOP, MONDAY, **{"2": "CB"})
+    store.remember_till(engine, SHOP, {"registers": registers}, MONDAY)
+    send(engine, "A", MONDAY)
+    send(engine, "B", TUESDAY)
+
+    def told(*charts: dict[str, object], journal: str = "CA1") -> list[tuple[str, str]]:
+        shop = shop_from(
+            {
+                "shop": {"id": "bakery", "name": "Boulangerie"},
+                "source": {"kind": "files", "path": "facts"},
+                "chart": [{"from": "2026-01-01", "methods": {"card": "511500"}}, *charts],
+                "journals": {"K1": journal},
+            },
+            Path("shop.toml"),
+        )
+        return [(item.what, item.said) for item in booked_otherwise(engine, shop)]
+
+    since, later = {"from": "2026-03-03"}, {"from": "2026-03-04"}
+    assert told() == told({**later, "methods": {"card": "511700"}}) == []
+    on_tuesday = "1 entry of 2026-03-03 to 2026-03-03, register K1"
+    assert told({**since, "methods": {"card": "511700"}}) == [("payment method 2 « CB »: 511500 → 511700", on_tuesday)]
+    assert told({**since, "takings_paid": "467200"}) == [
+        ("account 580200: the chart of 2026-03-03 no longer names it", on_tuesday),
+        ("payment method 2 « CB »: 511500 → nothing, the day would be held", on_tuesday),
+    ]
+    assert told(journal="CB2") == [
+        ("register K1 « Comptoir »: journal CA1 → CB2", "2 entries of 2026-03-02 to 2026-03-03, register K1")
+    ]
+    # Built again since: a correction is due, which publishing and `plan` tell of.
+    with engine.begin() as connection:
+        connection.exec_driver_sql("update kash.publication set digest = 'e'")
+    assert told(journal="CB2") == []
