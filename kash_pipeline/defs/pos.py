@@ -91,18 +91,7 @@ def _sales(shop: ShopFile) -> dg.AssetsDefinition:
                     _note_gone(lake, got)
                 _keep(lake, got, SALES)
                 _write_control(lake, got)
-                return [
-                    Day(
-                        day.day,
-                        len(day.orders),
-                        {
-                            "orders": len(day.orders),
-                            "order_lines": len(day.order_lines),
-                            "gross_cents": int(day.orders["total_cents"].sum()),
-                        },
-                    )
-                    for day in got
-                ]
+                return _told(got, "orders", "order_lines", "gross_cents")
 
             yield from run_by_month(context, key, one_month, progress=progress)
 
@@ -172,18 +161,7 @@ def _closings(shop: ShopFile) -> dg.AssetsDefinition:
                 else:
                     got = [DayOfClosings(day) for day in days]
                 _keep(lake, got, TILL_CLOSED)
-                return [
-                    Day(
-                        day.day,
-                        len(day.closings),
-                        {
-                            "closings": len(day.closings),
-                            "cash_movements": len(day.cash_movements),
-                            "closed_total_cents": int(day.closings["total_cents"].sum()),
-                        },
-                    )
-                    for day in got
-                ]
+                return _told(got, "closings", "cash_movements", "closed_total_cents")
 
             yield from run_by_month(context, key, one_month, progress=progress)
 
@@ -271,6 +249,19 @@ def _keep(lake: Lake, got: Sequence[_DayT], schemas: Mapping[str, pa.DataFrameSc
             )
     for name, parts in frames.items():
         lake.write_days(name, days, month[name], [len(part) for part in parts])
+
+
+def _told(got: Sequence[DayOfSales | DayOfClosings], head: str, beside: str, total: str) -> list[Day]:
+    """What Dagster records of each day: the rows of two tables, and what the first one's totals sum to."""
+    return [
+        Day(
+            day.day,
+            len(rows),
+            {head: len(rows), beside: len(getattr(day, beside)), total: int(rows["total_cents"].sum())},
+        )
+        for day in got
+        for rows in [getattr(day, head)]
+    ]
 
 
 def _note_gone(lake: Lake, days: Sequence[DayOfSales]) -> None:
