@@ -71,5 +71,6 @@ shots: $(VENV)/.dev
 	$(BIN)/python docs/screenshots.py
 
 clean:
-	@if [ -x $(BIN)/python ] && [ -d .kash/pg ]; then $(BIN)/python -c "from kash_pipeline.warehouse.server import stop; from kash_pipeline.settings import Environment; stop(Environment.read())" || true; fi
+	@# A server whose users were all killed still runs: joined and left, it stops.
+	@if [ -x $(BIN)/python ] && [ -d .kash/pg ]; then $(BIN)/python -c "from pathlib import Path; from kash_pipeline.warehouse import embedded; pg = Path('.kash/pg'); embedded.url_of(pg); embedded.stop(pg)"; fi
 	rm -rf $(VENV) .kash .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
