@@ -30,7 +30,11 @@ def ask(url: str, query: str, **variables: object) -> dict[str, object]:
 
 def backfill(url: str, shop: str, first: str, last: str) -> tuple[str, list[str]]:
     """Launch the five daily assets for a range of days, as the backfill dialog does, and wait; its id and run ids."""
-    assets = [["pos", "sales"], ["pos", "payments"], ["pos", "closings"], ["accounting", "entries"]]
+    assets = [
+        *(["pos", name] for name in ("sales", "payments", "closings")),
+        ["accounting", "entries"],
+        ["pennylane", "published_entries"],
+    ]
     days = httpx.post(
         f"{url}/graphql",
         json={
@@ -74,7 +78,7 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:3000")
     parser.add_argument("--shop", default="boulangerie")
     parser.add_argument("--from", dest="first", default="2026-01-01")
-    parser.add_argument("--to", dest="last", default="2026-10-31")
+    parser.add_argument("--to", dest="last", default="2026-12-31")
     options = parser.parse_args()
     url, shop = options.url, options.shop
     backfill_id, run_ids = backfill(url, shop, options.first, options.last)

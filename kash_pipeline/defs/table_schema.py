@@ -36,7 +36,9 @@ def table_schema(*schemas: pa.DataFrameSchema) -> dg.TableSchema:
                 )
             )
     keys = [
-        f"{schema.name}: one row per {', '.join(schema.metadata['unique'])}" for schema in schemas if schema.metadata
+        f"{schema.name}: one row per {', '.join(unique)}"
+        for schema in schemas
+        if (unique := (schema.metadata or {}).get("unique"))
     ]
     return dg.TableSchema(columns, constraints=dg.TableConstraints(other=keys))
 
