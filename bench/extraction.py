@@ -44,7 +44,7 @@ def a_year() -> Dataset:
         )
 
     dealt = replace(facts, orders=moved(facts.orders, "validated_at"), payments=moved(facts.payments, "paid_at"))
-    return replace(bakery, facts=dealt, first=date(2026, 1, 1), last=date(2026, 12, 31))
+    return replace(bakery, facts=dealt)
 
 
 def rows() -> list[dict[str, object]]:

@@ -13,20 +13,6 @@ import pandas as pd
 
 from kash_pipeline.sandbox.datasets import derive
 from kash_pipeline.sandbox.datasets.dataset import Dataset, find_shop_file, nothing_excluded
-from kash_pipeline.schemas.columns import conform
-from kash_pipeline.schemas.facts import (
-    CASH_MOVEMENTS,
-    CUSTOMERS,
-    DEPARTMENT_GROUPS,
-    DEPARTMENTS,
-    ORDER_LINES,
-    ORDERS,
-    PAYMENT_METHODS,
-    PAYMENTS,
-    REGISTERS,
-    VAT_RATES,
-    Facts,
-)
 
 ZONE = ZoneInfo("Europe/Paris")
 DAY_STARTS_AT = time(4, 0)
@@ -78,21 +64,18 @@ def load(seed: int) -> Dataset:
     departments = {name: str(at + 1) for at, name in enumerate(sorted(articles["department"].unique()))}
     item_ids = {name: str(at + 1) for at, name in enumerate(articles["article"])}
     rate = derive.scaled(article["vat_rate"], 2, "vat_rate")
-    lines = conform(
-        pd.DataFrame(
-            {
-                "order_id": source["order_id"],
-                "line_no": source.groupby("order_id", sort=False).cumcount() + 1,
-                "label": source["article"],
-                "quantity_milli": quantity,
-                "vat_rate_bp": rate,
-                "total_cents": derive.half_up(unit * quantity, 1000),
-                "item_id": source["article"].map(item_ids),
-                "department_id": article["department"].map(departments).to_numpy(),
-                "nature": "sale",
-            }
-        ),
-        ORDER_LINES,
+    lines = pd.DataFrame(
+        {
+            "order_id": source["order_id"],
+            "line_no": source.groupby("order_id", sort=False).cumcount() + 1,
+            "label": source["article"],
+            "quantity_milli": quantity,
+            "vat_rate_bp": rate,
+            "total_cents": derive.half_up(unit * quantity, 1000),
+            "item_id": source["article"].map(item_ids),
+            "department_id": article["department"].map(departments).to_numpy(),
+            "nature": "sale",
+        }
     )
 
     tickets = source.assign(local=local, total_cents=lines["total_cents"]).groupby(
@@ -102,22 +85,16 @@ def load(seed: int) -> Dataset:
     on_account = paid.loc[paid["method"].eq("EN COMPTE"), "ticket_number"]
     number = orders["order_id"].astype("int64").to_numpy()
     customer = np.array([row[0] for row in CUSTOMERS_ROWS])[derive.draw(number, seed, "customer", len(CUSTOMERS_ROWS))]
-    orders = conform(
-        orders.assign(
-            number=orders["order_id"],
-            # Every third ticket went over the second register.
-            register_id=np.where(number % 3 == 0, "K2", "K1"),
-            business_day=derive.day_column(orders["local"]),
-            validated_at=derive.instants(orders["local"], ZONE),
-            customer_id=pd.Series(customer, dtype="str").where(orders["order_id"].isin(on_account)),
-        ),
-        ORDERS,
+    orders = orders.assign(
+        number=orders["order_id"],
+        # Every third ticket went over the second register.
+        register_id=np.where(number % 3 == 0, "K2", "K1"),
+        business_day=derive.day_column(orders["local"]),
+        validated_at=derive.instants(orders["local"], ZONE),
+        customer_id=pd.Series(customer, dtype="str").where(orders["order_id"].isin(on_account)),
     )
 
     payments = _payments(paid, orders)
-    movements = _movements(payments)
-    methods = conform(METHODS, PAYMENT_METHODS)
-    z, counts = derive.closings(orders, payments, movements, methods, seed)
 
     department_rows = pd.DataFrame({"name": list(departments), "department_id": list(departments.values())})
     department_rows["group_id"] = department_rows["name"].map(lambda name: GROUPS[GROUP_OF.get(name, "Boulangerie")])
@@ -138,39 +115,29 @@ def load(seed: int) -> Dataset:
             "vat_rate_bp": derive.scaled(articles["vat_rate"], 2, "vat_rate"),
         }
     )
-    facts = Facts(
-        orders=orders,
-        order_lines=lines,
-        order_vat=derive.vat_per_order(
-            lines["order_id"], lines["vat_rate_bp"].to_numpy(), lines["total_cents"].to_numpy(), "tax_included"
+    tables = {
+        "orders": orders,
+        "order_lines": lines,
+        "payments": payments,
+        "cash_movements": _movements(payments),
+        "payment_methods": METHODS,
+        "vat_rates": rates,
+        "registers": pd.DataFrame(
+            {"register_id": ["K1", "K2"], "name": ["Comptoir", "Terrasse"], "chapter": ["K1", "K2"]}
         ),
-        payments=payments,
-        closings=z,
-        closing_counts=counts,
-        cash_movements=movements,
-        payment_methods=methods,
-        vat_rates=conform(rates, VAT_RATES),
-        registers=conform(
-            pd.DataFrame({"register_id": ["K1", "K2"], "name": ["Comptoir", "Terrasse"], "chapter": ["K1", "K2"]}),
-            REGISTERS,
+        "departments": department_rows,
+        "department_groups": pd.DataFrame(
+            {"group_id": list(GROUPS.values()), "name": list(GROUPS), "chapter": ["701", "701", "707"]}
         ),
-        departments=conform(department_rows, DEPARTMENTS),
-        department_groups=conform(
-            pd.DataFrame({"group_id": list(GROUPS.values()), "name": list(GROUPS), "chapter": ["701", "701", "707"]}),
-            DEPARTMENT_GROUPS,
-        ),
-        customers=conform(
-            pd.DataFrame(
-                CUSTOMERS_ROWS,
-                columns=["customer_id", "name", "kind", "first_name", "last_name", "registration_number", "city"],
-            ).assign(country="FR"),
-            CUSTOMERS,
-        ),
-    )
+        "customers": pd.DataFrame(
+            CUSTOMERS_ROWS,
+            columns=["customer_id", "name", "kind", "first_name", "last_name", "registration_number", "city"],
+        ).assign(country="FR"),
+    }
     return Dataset(
         name="bakery",
         seed=seed,
-        facts=facts,
+        facts=derive.complete(tables, "tax_included", seed),
         items=items,
         users=pd.DataFrame(
             [("1", "Administration", "administrator"), ("2", "Vente", "employee")], columns=["user_id", "name", "role"]
@@ -179,8 +146,6 @@ def load(seed: int) -> Dataset:
         prices="tax_included",
         zone=ZONE,
         day_starts_at=DAY_STARTS_AT,
-        first=derive.as_date(orders["business_day"].min()),
-        last=derive.as_date(orders["business_day"].max()),
         shop_path=find_shop_file("sandbox.toml"),
         source_rows=len(source),
     )
@@ -216,7 +181,7 @@ def _payments(paid: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
     payments["register_id"] = payments["order_id"].map(of_order["register_id"])
     nth = payments.groupby("order_id", sort=False).cumcount() + 1
     payments["payment_id"] = "P" + payments["order_id"] + "-" + nth.astype("str")
-    return conform(payments, PAYMENTS)
+    return payments
 
 
 def _movements(payments: pd.DataFrame) -> pd.DataFrame:
@@ -239,4 +204,4 @@ def _movements(payments: pd.DataFrame) -> pd.DataFrame:
     frame["movement_id"] = "M" + (frame.index + 1).astype("str")
     frame["register_id"] = "K1"
     frame["moved_at"] = derive.instants(frame["local"], ZONE)
-    return conform(frame, CASH_MOVEMENTS)
+    return frame

@@ -6,6 +6,7 @@ pizzaplace.py; what these files lack is derived in derive.py.
 
 from dataclasses import dataclass
 from datetime import date, time
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -40,10 +41,16 @@ class Dataset:
     prices: Literal["tax_included", "tax_excluded"]
     zone: ZoneInfo
     day_starts_at: time
-    first: date
-    last: date
     shop_path: Path
     source_rows: int
+
+    @cached_property
+    def first(self) -> date:
+        return date.fromisoformat(f"{self.facts.orders['business_day'].min():%Y-%m-%d}")
+
+    @cached_property
+    def last(self) -> date:
+        return date.fromisoformat(f"{self.facts.orders['business_day'].max():%Y-%m-%d}")
 
     def sums_by_rate(self, first: date | None = None, last: date | None = None) -> pd.DataFrame:
         """`vat_rate_bp`, `gross_cents`, `net_cents`, `vat_cents`: the till's VAT of orders of these business days."""

@@ -6,9 +6,10 @@ lists what is derived.
 """
 
 import zlib
-from datetime import date
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,7 +18,7 @@ import pandas as pd
 
 from kash_pipeline.sandbox.datasets.errors import DatasetError
 from kash_pipeline.schemas.columns import DAY_DTYPE, INSTANT_DTYPE, conform
-from kash_pipeline.schemas.facts import CLOSING_COUNTS, CLOSINGS, ORDER_VAT
+from kash_pipeline.schemas.facts import CLOSING_COUNTS, CLOSINGS, FACTS, ORDER_VAT, Facts
 
 Ints = npt.NDArray[np.int64]
 
@@ -74,6 +75,20 @@ def half_up(numerator: Ints, denominator: Ints | int) -> Ints:
 def instants(local: pd.Series, zone: ZoneInfo) -> pd.Series:
     """Wall-clock times of the shop as UTC instants. No set has a sale in an hour repeated or skipped."""
     return local.dt.tz_localize(zone, ambiguous="raise", nonexistent="raise").dt.tz_convert("UTC").astype(INSTANT_DTYPE)
+
+
+def complete(tables: Mapping[str, pd.DataFrame], prices: Literal["tax_included", "tax_excluded"], seed: int) -> Facts:
+    """Tables by name in the form of schemas/facts.py, with what no file has: VAT per order (unless it is among them),
+    closings and their counts."""
+    facts = Facts(**{name: conform(frame, FACTS[name]) for name, frame in tables.items()})
+    if "order_vat" not in tables:
+        lines = facts.order_lines
+        totals = lines["total_cents"].to_numpy()
+        facts = replace(
+            facts, order_vat=vat_per_order(lines["order_id"], lines["vat_rate_bp"].to_numpy(), totals, prices)
+        )
+    z, counts = closings(facts.orders, facts.payments, facts.cash_movements, facts.payment_methods, seed)
+    return replace(facts, closings=z, closing_counts=counts)
 
 
 def vat_per_order(
@@ -147,8 +162,3 @@ def next_open_day(days: pd.Series, open_days: pd.Series) -> pd.Series:
     at = np.searchsorted(known, days.to_numpy().astype("datetime64[ms]"))
     padded = np.append(known, np.datetime64("NaT", "ms"))
     return pd.Series(padded[at], index=days.index)
-
-
-def as_date(value: Any) -> date:
-    day: date = pd.Timestamp(value).date()
-    return day

@@ -17,19 +17,6 @@ import pyarrow.csv
 from kash_pipeline.sandbox.datasets import derive
 from kash_pipeline.sandbox.datasets.dataset import Dataset, find_shop_file
 from kash_pipeline.sandbox.datasets.errors import DatasetError
-from kash_pipeline.schemas.columns import conform
-from kash_pipeline.schemas.facts import (
-    CUSTOMERS,
-    DEPARTMENT_GROUPS,
-    DEPARTMENTS,
-    ORDER_LINES,
-    ORDERS,
-    PAYMENT_METHODS,
-    PAYMENTS,
-    REGISTERS,
-    VAT_RATES,
-    Facts,
-)
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 ZONE = ZoneInfo("Europe/London")
@@ -126,22 +113,19 @@ def load(path: Path, seed: int) -> Dataset:
     order_id = sold["InvoiceNo"].astype("str")
     code = sold["StockCode"].astype("str")
     department = code.map(DEPARTMENT_OF).fillna("1").where(~code.str.startswith("gift_"), "6")
-    lines = conform(
-        pd.DataFrame(
-            {
-                "order_id": order_id,
-                "line_no": sold.groupby("InvoiceNo", sort=False, observed=True).cumcount() + 1,
-                "label": sold["Description"].astype("str"),
-                "quantity_milli": sold["Quantity"] * 1000,
-                "vat_rate_bp": RATE_BP,
-                "total_cents": sold["total_cents"],
-                "item_id": code,
-                "department_id": department,
-                # A voucher is sold at its face value less 20 % and all goods are at 20 %: one rate, known at sale.
-                "nature": np.where(department.eq("6"), "voucher_single", "sale"),
-            }
-        ),
-        ORDER_LINES,
+    lines = pd.DataFrame(
+        {
+            "order_id": order_id,
+            "line_no": sold.groupby("InvoiceNo", sort=False, observed=True).cumcount() + 1,
+            "label": sold["Description"].astype("str"),
+            "quantity_milli": sold["Quantity"] * 1000,
+            "vat_rate_bp": RATE_BP,
+            "total_cents": sold["total_cents"],
+            "item_id": code,
+            "department_id": department,
+            # A voucher is sold at its face value less 20 % and all goods are at 20 %: one rate, known at sale.
+            "nature": np.where(department.eq("6"), "voucher_single", "sale"),
+        }
     )
     vat = derive.vat_per_order(
         lines["order_id"], lines["vat_rate_bp"].to_numpy(), lines["total_cents"].to_numpy(), "tax_excluded"
@@ -151,49 +135,34 @@ def load(path: Path, seed: int) -> Dataset:
     local = pd.to_datetime(heads["InvoiceDate"].astype("str"), format="%Y-%m-%d %H:%M:%S")
     gross = vat.assign(total=vat["net_cents"] + vat["vat_cents"]).groupby("order_id")["total"].sum()
     invoice = heads["InvoiceNo"].astype("str")
-    orders = conform(
-        pd.DataFrame(
-            {
-                "order_id": invoice,
-                "number": invoice,
-                "register_id": np.where(heads["CustomerID"].notna(), "K1", "K2"),
-                "business_day": derive.day_column(local),
-                "validated_at": derive.instants(local, ZONE),
-                "customer_id": heads["CustomerID"].astype("str"),
-                "total_cents": invoice.map(gross),
-            }
-        ),
-        ORDERS,
+    orders = pd.DataFrame(
+        {
+            "order_id": invoice,
+            "number": invoice,
+            "register_id": np.where(heads["CustomerID"].notna(), "K1", "K2"),
+            "business_day": derive.day_column(local),
+            "validated_at": derive.instants(local, ZONE),
+            "customer_id": heads["CustomerID"].astype("str"),
+            "total_cents": invoice.map(gross),
+        }
     )
 
-    payments = _payments(orders, seed)
-    methods = conform(METHODS, PAYMENT_METHODS)
-    movements = Facts().cash_movements
-    z, counts = derive.closings(orders, payments, movements, methods, seed)
-    facts = Facts(
-        orders=orders,
-        order_lines=lines,
-        order_vat=vat,
-        payments=payments,
-        closings=z,
-        closing_counts=counts,
-        payment_methods=methods,
-        vat_rates=conform(
-            pd.DataFrame({"vat_rate_bp": [RATE_BP], "name": ["TVA 20 %"], "chapter": ["11200"]}), VAT_RATES
+    tables = {
+        "orders": orders,
+        "order_lines": lines,
+        "order_vat": vat,
+        "payments": _payments(orders, seed),
+        "payment_methods": METHODS,
+        "vat_rates": pd.DataFrame({"vat_rate_bp": [RATE_BP], "name": ["TVA 20 %"], "chapter": ["11200"]}),
+        "registers": pd.DataFrame(
+            {"register_id": ["K1", "K2"], "name": ["Comptes clients", "Comptoir et site"], "chapter": ["K1", "K2"]}
         ),
-        registers=conform(
-            pd.DataFrame(
-                {"register_id": ["K1", "K2"], "name": ["Comptes clients", "Comptoir et site"], "chapter": ["K1", "K2"]}
-            ),
-            REGISTERS,
+        "departments": pd.DataFrame(DEPARTMENT_ROWS, columns=["department_id", "name", "group_id"]),
+        "department_groups": pd.DataFrame(
+            {"group_id": ["1", "2"], "name": ["Marchandises", "Port"], "chapter": ["707", "708"]}
         ),
-        departments=conform(pd.DataFrame(DEPARTMENT_ROWS, columns=["department_id", "name", "group_id"]), DEPARTMENTS),
-        department_groups=conform(
-            pd.DataFrame({"group_id": ["1", "2"], "name": ["Marchandises", "Port"], "chapter": ["707", "708"]}),
-            DEPARTMENT_GROUPS,
-        ),
-        customers=_customers(heads),
-    )
+        "customers": _customers(heads),
+    }
     newest = sold.assign(unit=price[~out.to_numpy()], code=code, department=department).drop_duplicates(
         "code", keep="last"
     )
@@ -209,15 +178,13 @@ def load(path: Path, seed: int) -> Dataset:
     return Dataset(
         name="online_retail",
         seed=seed,
-        facts=facts,
+        facts=derive.complete(tables, "tax_excluded", seed),
         items=items,
         users=pd.DataFrame([("1", "Administration", "administrator")], columns=["user_id", "name", "role"]),
         excluded=excluded,
         prices="tax_excluded",
         zone=ZONE,
         day_starts_at=DAY_STARTS_AT,
-        first=derive.as_date(orders["business_day"].min()),
-        last=derive.as_date(orders["business_day"].max()),
         shop_path=find_shop_file("sandbox_online_retail.toml"),
         source_rows=len(source),
     )
@@ -235,7 +202,7 @@ def _customers(heads: pd.DataFrame) -> pd.DataFrame:
             "country": known["Country"].astype("str").map(COUNTRY_CODES),
         }
     )
-    return conform(frame.sort_values("customer_id"), CUSTOMERS)
+    return frame.sort_values("customer_id")
 
 
 def _payments(orders: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -268,4 +235,4 @@ def _payments(orders: pd.DataFrame, seed: int) -> pd.DataFrame:
     payments = pd.concat([now, put, later], ignore_index=True)
     payments = payments[payments["amount_cents"] != 0].sort_values(["order_id", "nth"], ignore_index=True)
     payments["payment_id"] = "P" + payments["order_id"] + "-" + payments["nth"].astype("str")
-    return conform(payments, PAYMENTS)
+    return payments

@@ -15,18 +15,6 @@ import pandas as pd
 from kash_pipeline.sandbox.datasets import derive
 from kash_pipeline.sandbox.datasets.dataset import Dataset, find_shop_file, nothing_excluded
 from kash_pipeline.sandbox.datasets.errors import DatasetError
-from kash_pipeline.schemas.columns import conform
-from kash_pipeline.schemas.facts import (
-    DEPARTMENT_GROUPS,
-    DEPARTMENTS,
-    ORDER_LINES,
-    ORDERS,
-    PAYMENT_METHODS,
-    PAYMENTS,
-    REGISTERS,
-    VAT_RATES,
-    Facts,
-)
 
 COLUMNS = ("id", "date", "time", "name", "size", "type", "price")
 ZONE = ZoneInfo("Europe/Paris")
@@ -53,21 +41,18 @@ def load(path: Path, seed: int) -> Dataset:
     cents = derive.scaled(source["price"], 2, "price")
     types = {name: str(at + 1) for at, name in enumerate(sorted(source["type"].unique()))}
     item = source["name"] + "-" + source["size"]
-    lines = conform(
-        pd.DataFrame(
-            {
-                "order_id": source["id"],
-                "line_no": source.groupby("id", sort=False).cumcount() + 1,
-                "label": source["name"] + " " + source["size"],
-                "quantity_milli": 1000,
-                "vat_rate_bp": RATE_BP,
-                "total_cents": cents,
-                "item_id": item,
-                "department_id": source["type"].map(types),
-                "nature": "sale",
-            }
-        ),
-        ORDER_LINES,
+    lines = pd.DataFrame(
+        {
+            "order_id": source["id"],
+            "line_no": source.groupby("id", sort=False).cumcount() + 1,
+            "label": source["name"] + " " + source["size"],
+            "quantity_milli": 1000,
+            "vat_rate_bp": RATE_BP,
+            "total_cents": cents,
+            "item_id": item,
+            "department_id": source["type"].map(types),
+            "nature": "sale",
+        }
     )
     local = pd.to_datetime(source["date"] + " " + source["time"], format="%Y-%m-%d %H:%M:%S")
     heads = (
@@ -76,54 +61,34 @@ def load(path: Path, seed: int) -> Dataset:
         .agg(local=("local", "first"), total_cents=("total_cents", "sum"))
     )
     key = heads["id"].str.removeprefix("2015-").astype("int64").to_numpy()
-    orders = conform(
-        pd.DataFrame(
-            {
-                "order_id": heads["id"],
-                "number": heads["id"],
-                "register_id": np.where(derive.draw(key, seed, "register", 3) == 0, "K2", "K1"),
-                "business_day": derive.day_column(heads["local"]),
-                "validated_at": derive.instants(heads["local"], ZONE),
-                "total_cents": heads["total_cents"],
-            }
-        ),
-        ORDERS,
+    orders = pd.DataFrame(
+        {
+            "order_id": heads["id"],
+            "number": heads["id"],
+            "register_id": np.where(derive.draw(key, seed, "register", 3) == 0, "K2", "K1"),
+            "business_day": derive.day_column(heads["local"]),
+            "validated_at": derive.instants(heads["local"], ZONE),
+            "total_cents": heads["total_cents"],
+        }
     )
     fate = derive.draw(key, seed, "payment", 100)
-    payments = conform(
-        orders.assign(
-            payment_id="P" + orders["order_id"],
-            paid_at=orders["validated_at"],
-            method_id=np.select([fate < 35, fate < 95], [CASH, CARD], MEAL_VOUCHER),
-            amount_cents=orders["total_cents"],
-            customer_id=None,
-        ),
-        PAYMENTS,
+    payments = orders.assign(
+        payment_id="P" + orders["order_id"],
+        paid_at=orders["validated_at"],
+        method_id=np.select([fate < 35, fate < 95], [CASH, CARD], MEAL_VOUCHER),
+        amount_cents=orders["total_cents"],
+        customer_id=None,
     )
-    methods = conform(METHODS, PAYMENT_METHODS)
-    z, counts = derive.closings(orders, payments, Facts().cash_movements, methods, seed)
-    facts = Facts(
-        orders=orders,
-        order_lines=lines,
-        order_vat=derive.vat_per_order(lines["order_id"], lines["vat_rate_bp"].to_numpy(), cents, "tax_included"),
-        payments=payments,
-        closings=z,
-        closing_counts=counts,
-        payment_methods=methods,
-        vat_rates=conform(
-            pd.DataFrame({"vat_rate_bp": [RATE_BP], "name": ["TVA 10 %"], "chapter": ["11100"]}), VAT_RATES
-        ),
-        registers=conform(
-            pd.DataFrame({"register_id": ["K1", "K2"], "name": ["Salle", "Emporté"], "chapter": ["K1", "K2"]}),
-            REGISTERS,
-        ),
-        departments=conform(
-            pd.DataFrame({"department_id": list(types.values()), "name": list(types), "group_id": "1"}), DEPARTMENTS
-        ),
-        department_groups=conform(
-            pd.DataFrame({"group_id": ["1"], "name": ["Pizzas"], "chapter": ["701"]}), DEPARTMENT_GROUPS
-        ),
-    )
+    tables = {
+        "orders": orders,
+        "order_lines": lines,
+        "payments": payments,
+        "payment_methods": METHODS,
+        "vat_rates": pd.DataFrame({"vat_rate_bp": [RATE_BP], "name": ["TVA 10 %"], "chapter": ["11100"]}),
+        "registers": pd.DataFrame({"register_id": ["K1", "K2"], "name": ["Salle", "Emporté"], "chapter": ["K1", "K2"]}),
+        "departments": pd.DataFrame({"department_id": list(types.values()), "name": list(types), "group_id": "1"}),
+        "department_groups": pd.DataFrame({"group_id": ["1"], "name": ["Pizzas"], "chapter": ["701"]}),
+    }
     newest = source.assign(item=item, cents=cents).drop_duplicates("item", keep="last").sort_values("item")
     items = pd.DataFrame(
         {
@@ -137,15 +102,13 @@ def load(path: Path, seed: int) -> Dataset:
     return Dataset(
         name="pizzaplace",
         seed=seed,
-        facts=facts,
+        facts=derive.complete(tables, "tax_included", seed),
         items=items,
         users=pd.DataFrame([("1", "Administration", "administrator")], columns=["user_id", "name", "role"]),
         excluded=nothing_excluded(),
         prices="tax_included",
         zone=ZONE,
         day_starts_at=DAY_STARTS_AT,
-        first=derive.as_date(orders["business_day"].min()),
-        last=derive.as_date(orders["business_day"].max()),
         shop_path=find_shop_file("sandbox_pizzaplace.toml"),
         source_rows=len(source),
     )

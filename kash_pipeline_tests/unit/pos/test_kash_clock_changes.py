@@ -65,7 +65,7 @@ def open_all_night() -> Dataset:
     frames |= {name: kept(getattr(facts, name)) for name in ("order_lines", "order_vat")}
     frames |= {name: getattr(facts, name).head(0) for name in ("closing_counts", "cash_movements")}
     made = {name: conform(frame, FACTS[name]) for name, frame in frames.items()}
-    return replace(bakery, facts=replace(facts, **made), first=SPRING[0], last=AUTUMN[1])
+    return replace(bakery, facts=replace(facts, **made))
 
 
 @pytest.fixture(scope="module")
