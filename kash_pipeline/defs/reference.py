@@ -107,9 +107,10 @@ def reference_assets(shop: ShopFile) -> dg.AssetsDefinition:
                 tables["customers"] = personal.needed(
                     tables["customers"], shop, forgotten_customers(warehouse, shop.shop.id)
                 )
+            # First: it refuses a list that cannot be, which must not reach the lake either.
+            written = store.remember_till(warehouse, shop, tables, day)
             for name, frame in tables.items():
                 lake.write_reference(name, frame)
-            written = store.remember_till(warehouse, shop, tables, day)
         except KashPipelineError as error:
             raise as_failure(error) from error
         context.log.info("reference: %s", ", ".join(f"{len(frame):,} {name}" for name, frame in tables.items()))

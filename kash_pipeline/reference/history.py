@@ -21,7 +21,7 @@ Content = Mapping[str, str | int | bool | None]
 
 @dataclass(frozen=True)
 class Version:
-    """A record from `valid_from` to the day before `valid_to` (None: it holds now).
+    """A record from `valid_from` to the day before `valid_to` (None: it holds now); see `as_of` for one that is gone.
 
     `noticed_at`: when it was written, or that it no longer held.
     """
@@ -82,7 +82,8 @@ def as_of(versions: Iterable[Version], day: date) -> dict[str, Content]:
     """The records of a business day, by id.
 
     A record first noticed later is as it was first noticed (the till sold with it before we looked again); one that
-    was away between two versions is as before; one that is gone for good is not there from `valid_to` on.
+    was away between two versions is as before; one that is gone for good is still there on the day on which that was
+    noticed (the till sold with it until then), and no longer from the day after.
     """
     found: dict[str, Content] = {}
     for record_id, own in by_record(versions).items():
@@ -91,7 +92,7 @@ def as_of(versions: Iterable[Version], day: date) -> dict[str, Content]:
             found[record_id] = own[0].content
             continue
         version = begun[-1]
-        if version.valid_to is None or day < version.valid_to or version is not own[-1]:
+        if version.valid_to is None or day <= version.valid_to or version is not own[-1]:
             found[record_id] = version.content
     return found
 
@@ -118,7 +119,11 @@ def mended(versions: Sequence[Version], day: date, is_usable: Callable[[str, obj
 
 def change_days(versions: Iterable[Version], first: date, last: date) -> list[date]:
     """Days after `first`, up to `last`, on which the records are not those of the day before."""
-    marks = {mark for version in versions for mark in (version.valid_from, version.valid_to) if mark is not None}
+    marks = set()
+    for own in by_record(versions).values():
+        marks |= {version.valid_from for version in own}
+        if (gone := own[-1].valid_to) is not None:
+            marks.add(date.fromordinal(gone.toordinal() + 1))
     return sorted(mark for mark in marks if first < mark <= last)
 
 

@@ -59,9 +59,9 @@ def read_till(engine: sa.Engine, shop: ShopFile, lake: Lake) -> None:
     with pos.open_source(shop, keep=keeper(lake)) as source:
         tables = source.reference()
     tables["customers"] = personal.needed(tables["customers"], shop, forgotten_customers(engine, shop.shop.id))
+    store.remember_till(engine, shop, tables, store.business_day(shop, datetime.now(UTC)))
     for name, frame in tables.items():
         lake.write_reference(name, frame)
-    store.remember_till(engine, shop, tables, store.business_day(shop, datetime.now(UTC)))
 
 
 def read_company(engine: sa.Engine, shop: ShopFile, env: Environment) -> int:

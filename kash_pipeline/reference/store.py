@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from kash_pipeline.accounting.chart import is_usable
 from kash_pipeline.pennylane.reference import PERSONS
+from kash_pipeline.reference.errors import ReferenceDataError
 from kash_pipeline.reference.history import Content, Version, as_of, change_days, mended, noticed
 from kash_pipeline.reference.personal import BOOKING
 from kash_pipeline.schemas.columns import conform, empty
@@ -50,6 +51,9 @@ IDENTITY: Mapping[str, tuple[str, ...]] = {
 DATED = ("payment_methods", "vat_rates", "registers", "departments", "department_groups")
 """Tables of the till that a day is built with as they were on it. Customers are not: their names are in no entry."""
 
+NEVER_EMPTY = ("payment_methods", "vat_rates", "registers")
+"""Lists of the till that are never empty once they were not: an empty answer is a fault, nobody deletes them all."""
+
 
 def business_day(shop: ShopFile, instant: datetime) -> date:
     """The shop's business day at an instant."""
@@ -66,7 +70,9 @@ def remember_till(
 ) -> dict[str, list[Version]]:
     """Note what the till lists on a business day; the versions written, by table.
 
-    `tables` are frames of schemas/facts.py REFERENCE by name. Of customers only what the books need is noted.
+    `tables` are frames of schemas/facts.py REFERENCE by name. Of customers only what the books need is noted. Raises
+    ReferenceDataError, and notes nothing, when a list that every till has (`NEVER_EMPTY`) is empty and was not before:
+    taken at its word it would hold every later day.
     """
     listings = {}
     for kind, frame in tables.items():
@@ -129,7 +135,13 @@ def _remember(
             {"class": _LOCK, "shop": f"{shop.shop.id} {side} {company_id}"},
         )
         for kind, listing in listings.items():
-            found = noticed(_versions(connection, shop, side, company_id, kind), listing, day)
+            known = _versions(connection, shop, side, company_id, kind)
+            if side == "till" and kind in NEVER_EMPTY and known and not listing:
+                raise ReferenceDataError(
+                    f"the till lists no {kind.replace('_', ' ')} any more; it listed some before",
+                    next_step="look at the till's settings and its key's rights; what was known stays in force",
+                )
+            found = noticed(known, listing, day)
             if found:
                 own = {"shop_id": shop.shop.id, "side": side, "company_id": company_id, "kind": kind}
                 statement = insert(table)

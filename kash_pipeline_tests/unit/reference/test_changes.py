@@ -4,10 +4,12 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import sqlalchemy as sa
 
 from kash_pipeline.reference import store
 from kash_pipeline.reference.changes import report
+from kash_pipeline.reference.errors import ReferenceDataError
 from kash_pipeline.reference.sent import booked_otherwise
 from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import REFERENCE
@@ -85,6 +87,13 @@ def test_entries_sent_before_a_change_was_noticed_are_counted_for_either_side(en
     ]
     assert {line.day for line in found} == {TUESDAY}
     assert report(engine, SHOP, date(2026, 3, 4)) == []
+
+
+def test_a_list_that_comes_back_empty_is_a_fault_and_closes_nothing(engine: sa.Engine) -> None:
+    list_till(engine, SHOP, MONDAY, **{"2": "CB"})
+    with pytest.raises(ReferenceDataError, match="lists no payment methods any more"):
+        list_till(engine, SHOP, TUESDAY)
+    assert [version.valid_to for version in store.versions(engine, SHOP, "till")["payment_methods"]] == [None]
 
 
 def test_sent_entries_that_an_edited_chart_would_book_otherwise_are_counted_before_anything_is_built(

@@ -32,8 +32,10 @@ def test_what_the_first_listing_tells_held_before_and_a_renaming_does_not_reach_
 def test_what_is_gone_is_closed_and_still_known_on_its_days() -> None:
     found = history((D1, {"2": CB}), (D3, {}))
     assert found == [Version("2", ALWAYS, D3, CB)]
-    assert as_of(found, D2) == {"2": CB}
-    assert as_of(found, D3) == {}
+    # The till sold with it in the morning of the day on which it was noticed to be gone.
+    assert as_of(found, D2) == as_of(found, D3) == {"2": CB}
+    assert as_of(found, date(2026, 3, 21)) == {}
+    assert change_days(found, D1, D4) == [date(2026, 3, 21)]
 
 
 def test_a_record_noticed_late_was_there_when_the_till_used_it() -> None:
@@ -78,7 +80,12 @@ def test_the_last_listing_holds_on_its_day_and_reading_it_again_changes_nothing(
         dated.append((day, listing))
     found = history(*dated)
     if dated:
-        assert as_of(found, day) == dated[-1][1]
+        listing = dated[-1][1]
+        gone = {version.record_id for version in found if version.valid_to == day} - listing.keys()
+        on_the_day = as_of(found, day)
+        assert {**on_the_day, **listing} == on_the_day
+        assert on_the_day.keys() == listing.keys() | gone
+        assert as_of(found, day + timedelta(days=1)) == listing
         assert noticed(found, dated[-1][1], day + timedelta(days=1)) == []
     open_ones = [version.record_id for version in found if version.valid_to is None]
     assert len(open_ones) == len(set(open_ones))
@@ -97,14 +104,18 @@ def test_days_of_the_past_stay_as_they_were_while_later_listings_come(seen: list
 
 def told(dated: list[tuple[date, dict[str, Content]]], day: date) -> dict[str, Content]:
     """What listings of different days say of a day, by reading them: the last one until then; a record that it lacks
-    is as last seen if it comes back, and as first seen if nobody had looked yet."""
+    is as last seen if it comes back or was there in the listing before one of that very day, and as first seen if
+    nobody had looked yet."""
     found = {}
     for record in {record for _, listing in dated for record in listing}:
         before = [listing.get(record) for at, listing in dated if at <= day]
         after = [listing[record] for at, listing in dated if at > day and record in listing]
         seen = [content for content in before if content is not None]
+        gone_today = any(at == day for at, _ in dated) and before[-2:-1] not in ([], [None])
         if before and before[-1] is not None:
             found[record] = before[-1]
+        elif gone_today:
+            found[record] = seen[-1]
         elif after:
             found[record] = seen[-1] if seen else after[0]
     return found
