@@ -6,7 +6,7 @@ Only putting the pieces in order belongs here: servers are sandbox/local.py, the
 import os
 import sys
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import date
 from urllib.parse import urlsplit
 
 import click
@@ -14,7 +14,8 @@ from rich.console import Console
 
 from kash_pipeline import pennylane
 from kash_pipeline.cli.console import console
-from kash_pipeline.cli.run import DAY, run_and_report
+from kash_pipeline.cli.options import Day
+from kash_pipeline.cli.run import run_and_report
 from kash_pipeline.pennylane.errors import ConnectAgain
 from kash_pipeline.sandbox import local
 from kash_pipeline.sandbox.errors import SandboxError
@@ -25,13 +26,13 @@ from kash_pipeline.warehouse import database, server
 
 @click.command()
 @click.option("--data", default="bakery", show_default=True, help="bakery, or the path of a known data set.")
-@click.option("--from", "first", type=DAY, help="First business day.  [default: the first of the data]")
-@click.option("--to", "last", type=DAY, help="Last business day.  [default: the last of the data]")
+@click.option("--from", "first", type=Day(), help="First business day.  [default: the first of the data]")
+@click.option("--to", "last", type=Day(), help="Last business day.  [default: the last of the data]")
 @click.option(
     "--rate-limit/--no-rate-limit", default=True, show_default=True, help="25 requests per 5 s, as PennyLane."
 )
 @click.option("--verbose", is_flag=True, help="Show Dagster's log.")
-def demo(data: str, first: datetime | None, last: datetime | None, rate_limit: bool, verbose: bool) -> None:
+def demo(data: str, first: date | None, last: date | None, rate_limit: bool, verbose: bool) -> None:
     """The whole chain on the sandbox shop: till data become entries in a (sandbox) PennyLane.
 
     Run again: nothing to post. Exit codes are those of `kash-pipeline run`.
@@ -48,9 +49,7 @@ def demo(data: str, first: datetime | None, last: datetime | None, rate_limit: b
         for reason, count in served.excluded.items():
             out.print(f"  left out by rule: {count} rows: {reason}")
         connect(shop, env, out)
-        code = run_and_report(
-            shop, env, first.date() if first else served.first, last.date() if last else served.last, verbose=verbose
-        )
+        code = run_and_report(shop, env, first or served.first, last or served.last, verbose=verbose)
     out.print(
         "next: [bold]make demo[/bold] again (nothing to post), [bold]make ui[/bold] to look at it in Dagster,"
         " [bold]kash-pipeline --help[/bold] for the rest"

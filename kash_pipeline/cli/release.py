@@ -17,7 +17,7 @@ from rich.markup import escape
 from kash_pipeline.cli.console import console
 from kash_pipeline.cli.held import print_steps
 from kash_pipeline.cli.opening import opened, shop_option
-from kash_pipeline.cli.progress import run_progress
+from kash_pipeline.cli.progress import run_progress, say_problems
 from kash_pipeline.reference.release import Outlook, held_reasons, outlook, runs_of
 from kash_pipeline.settings import Environment, ShopFile
 from kash_pipeline.warehouse.lake import Lake
@@ -93,9 +93,7 @@ def _build(
 
         for days in stretches:
             result = run_days(shop, days[0], days[-1], instance=instance, environment=env, stages=stages, progress=told)
-            for problem in (problem for stage in result.stages for problem in stage.problems):
-                click.echo(f"kash-pipeline: {days[0]} to {days[-1]}: {problem.message}", err=True)
-                click.echo(f"  next step: {problem.next_step}", err=True)
+            say_problems(result, f"{days[0]} to {days[-1]}")
             if not result.worked:
                 return False
             before += len(days)

@@ -6,7 +6,7 @@ Only options, progress and the exit code belong here; the runs are defs/runs.py,
 import resource
 import sys
 from contextlib import ExitStack
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ from kash_pipeline.cli import summary
 from kash_pipeline.cli.console import console
 from kash_pipeline.cli.held import print_steps
 from kash_pipeline.cli.opening import shop_option
-from kash_pipeline.cli.progress import run_progress
+from kash_pipeline.cli.options import Day
+from kash_pipeline.cli.progress import run_progress, say_problems
 from kash_pipeline.errors import SettingsError
 from kash_pipeline.settings import Environment, ShopFile, load_shop
 from kash_pipeline.warehouse import database, server
@@ -31,22 +32,20 @@ from kash_pipeline.warehouse.publication import IN_PENNYLANE
 if TYPE_CHECKING:
     from kash_pipeline.defs.runs import DaysResult, StageResult
 
-DAY = click.DateTime(formats=["%Y-%m-%d"])
-
 
 @click.command()
 @shop_option
-@click.option("--from", "first", type=DAY, required=True, help="First business day, YYYY-MM-DD.")
-@click.option("--to", "last", type=DAY, required=True, help="Last business day, YYYY-MM-DD.")
+@click.option("--from", "first", type=Day(), required=True, help="First business day, YYYY-MM-DD.")
+@click.option("--to", "last", type=Day(), required=True, help="Last business day, YYYY-MM-DD.")
 @click.option("--verbose", is_flag=True, help="Show Dagster's log.")
-def run(shop_path: Path | None, first: datetime, last: datetime, verbose: bool) -> None:
+def run(shop_path: Path | None, first: date, last: date, verbose: bool) -> None:
     """Reference sync, facts, entries and publishing of these days, as Dagster runs. Run again, it posts nothing.
 
     Exit code 0: everything is sent and verified; 2: some days are held or refused; 1: it could not work.
     """
     env = Environment.read()
     shop = load_shop(shop_path or env.shop_path)
-    sys.exit(run_and_report(shop, env, first.date(), last.date(), verbose=verbose))
+    sys.exit(run_and_report(shop, env, first, last, verbose=verbose))
 
 
 def run_and_report(shop: ShopFile, env: Environment, first: date, last: date, *, verbose: bool = False) -> int:
@@ -68,11 +67,7 @@ def run_and_report(shop: ShopFile, env: Environment, first: date, last: date, *,
         with run_progress(out) as progress:
             result = run_days(shop, first, last, instance=instance, environment=env, progress=progress, verbose=verbose)
         _print_stages(out, result.stages)
-        for stage in result.stages:
-            for problem in stage.problems:
-                where = f" ({problem.step})" if problem.step else ""
-                click.echo(f"kash-pipeline: {stage.stage}{where}: {problem.message}", err=True)
-                click.echo(f"  next step: {problem.next_step}", err=True)
+        say_problems(result)
         lake = Lake(env.lake_url, shop.shop.id)
         client = stack.enter_context(pennylane.connect(shop, engine, env)) if shop.pennylane and result.worked else None
         found = summary.read_summary(shop, engine, lake, client, first, last)
