@@ -204,8 +204,9 @@ def held_by_gone(orders: pd.DataFrame) -> pd.DataFrame:
                 "register_id": register,
                 "reason": ORDER_GONE,
                 "what": f"orders read before are not in the till's answer any more: {', '.join(told)}{more}",
-                "next_step": f"look {lost['number'].iloc[0]} up in Kash.click and read {day:%Y-%m-%d} again; if it is "
-                f"truly gone, delete facts/gone_orders/{day:%Y-%m-%d}.parquet in the shop's lake and build the day",
+                "next_step": f"look {lost['number'].iloc[0]} up in Kash.click and read the day of its value date "
+                f"again; if it is truly gone, delete facts/gone_orders/{day:%Y-%m-%d}.parquet in the shop's lake and build "
+                f"{day:%Y-%m-%d} again",
             }
         )
     return conform(pd.DataFrame(rows), HELD) if rows else empty(HELD)

@@ -436,14 +436,31 @@ def _diagnose(answer: Answer, shape: mapping.Shape, dialect: Dialect) -> None:
 def redacted(call: str, body: bytes) -> bytes:
     """The first records of an answer with every letter and digit of a personal field replaced, as JSON.
 
-    A page or a file is cut to its first two thousand bytes. The key was masked before it came here.
+    Of a page or a file, the first two thousand bytes: its marks, the first row of every table and the first line as
+    they are, every other letter and digit replaced, for it may list customers. The key was masked before it came here.
     """
     try:
         decoded = decoding.whole(body, exact=False)
     except ValueError:
-        return body[:2000]
+        return _page(body[:2000].decode("utf-8", errors="replace")).encode()
     people = call in _OF_PEOPLE
     return orjson.dumps(_without_persons(_shortened(decoded), people=people), option=orjson.OPT_INDENT_2)
+
+
+def _page(text: str) -> str:
+    if "<" not in text:
+        head, line_break, rest = text.partition("\n")
+        return head + line_break + _replaced(rest)
+    row, parts = 0, []
+    for part in re.split(r"(<[^>]*>?)", text):
+        tag = part[:3].casefold()
+        row = 0 if tag in ("<ta", "</t") and "table" in part.casefold() else row + (tag == "<tr")
+        parts.append(part if part.startswith("<") or row == 1 else _replaced(part))
+    return "".join(parts)
+
+
+def _replaced(text: str) -> str:
+    return re.sub(r"\d", "0", re.sub(r"[^\W\d_]", "x", text))
 
 
 def _shortened(value: Any) -> Any:
@@ -462,5 +479,5 @@ def _without_persons(value: Any, *, people: bool, name: str = "") -> Any:
     if isinstance(value, list):
         return [_without_persons(inner, people=people, name=name) for inner in value]
     if isinstance(value, str) and not is_id(name) and (people or PERSONAL.search(name)):
-        return re.sub(r"\d", "0", re.sub(r"[^\W\d_]", "x", value))
+        return _replaced(value)
     return value

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from kash_pipeline.cli.main import cli
 from kash_pipeline.errors import KashPipelineError
 from kash_pipeline.pos import open_source
+from kash_pipeline.pos.kash_api.probe import redacted
 from kash_pipeline.sandbox import datasets
 from kash_pipeline.sandbox.datasets import Dataset
 from kash_pipeline.sandbox.kash import Account
@@ -193,6 +194,23 @@ def test_a_day_without_orders_names_no_setting_it_cannot_know(bakery: Dataset, p
     assert "order_detail =" not in result.output
     future = run("kash", "probe", "--shop", shop, "--day", "2099-01-01", "--out", tmp_path / "out")
     assert "is not over yet" in str(future.exception)
+
+
+@pytest.mark.parametrize(
+    ("body", "sample"),
+    [
+        (
+            "<h1>Boulangerie 12</h1><table><tr><th>Client</th><th>TTC</th></tr><tr><td>Zoé Dupont</td><td>4,05 €</td>"
+            "</tr></table>Zoé<table class='b'><TR><TD>mode",
+            "<h1>xxxxxxxxxxx 00</h1><table><tr><th>Client</th><th>TTC</th></tr><tr><td>xxx xxxxxx</td><td>0,00 €</td>"
+            "</tr></table>xxx<table class='b'><TR><TD>mode",
+        ),
+        ("date;client\n14/03/2026;Dupont\n", "date;client\n00/00/0000;xxxxxx\n"),
+    ],
+)
+def test_a_sample_of_a_page_keeps_its_form_and_its_headings(body: str, sample: str) -> None:
+    """A daily report may list customers, and its sample goes into a mail or a repository."""
+    assert redacted("getSales.php", body.encode()).decode() == sample
 
 
 def test_report_and_samples_hold_no_key_and_no_person(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
