@@ -552,13 +552,16 @@ class _Run:
         # A clock that was set back shows a sending to come: of that, too, no more than the whole time is waited.
         return max(0.0, min((now - (intent.row.sending_at or now)).total_seconds() for intent in intents))
 
-    def _look_for(self, contents: list[Content], everywhere: list[int] | None = None) -> dict[str, list[EntrySummary]]:
+    def _look_for(
+        self, contents: list[Content], everywhere: list[int] | None = None, *, until: date | None = None
+    ) -> dict[str, list[EntrySummary]]:
         """PennyLane's entries with our piece numbers: one listing per month, of the days concerned, and of the journals
-        concerned or those of `everywhere` (ids)."""
+        concerned or those of `everywhere` (ids). With `until`, one listing of all days to that one."""
         found: dict[str, list[EntrySummary]] = {}
         keys = {content.key for content in contents}
         for _, group in groupby(
-            sorted(contents, key=lambda item: item.date), key=lambda item: item.date.replace(day=1)
+            sorted(contents, key=lambda item: item.date),
+            key=lambda item: None if until else item.date.replace(day=1),
         ):
             month = list(group)
             journals = everywhere or sorted(
@@ -566,7 +569,7 @@ class _Run:
             )
             if not journals:
                 continue
-            for entry in self.client.ledger_entries(journals, month[0].date, month[-1].date):
+            for entry in self.client.ledger_entries(journals, month[0].date, max(month[-1].date, until or date.min)):
                 if entry.piece_number in keys:
                     found.setdefault(str(entry.piece_number), []).append(entry)
         return found
@@ -605,9 +608,16 @@ class _Run:
         rows = [row for row in rows if self._may_be_sent(row, contents, reversals.get(row.key))]
         if not rows:
             return []
-        found = self._look_for([contents[row.key] for row in rows])
+        found = self._look_for([contents[row.key] for row in rows if row.role == "original"])
+        if corrections := [contents[row.key] for row in rows if row.role != "original"]:
+            # One that a ledger restored from a backup knows nothing of may have been dated on any later day.
+            until = max([self.today, *(year.finish for year in self._years() if year.open)])
+            found |= self._look_for(corrections, until=until)
         for row in rows:
             if found.get(row.key):
+                stands = found[row.key][0].day
+                if row.role != "original" and stands not in (None, row.date):
+                    self.ledger.move(row.key, stands, "it stands there on that day")
                 intent = self.ledger.begin(row.key, company_id=self.company_id, digest=row.digest)
                 if intent is not None:
                     self._adopt(intent, found[row.key])

@@ -176,3 +176,50 @@ def test_a_reversal_that_could_not_follow_keeps_the_new_entry_back(pennylane: Wo
     pennylane.sandbox.admin.enable_account("707200", True)
     assert pennylane.publish(customers=LEA).problems == []
     assert balances(pennylane) == should_be(pennylane)
+
+
+def test_facts_that_go_back_while_half_a_correction_stands_end_as_the_books_say(pennylane: World) -> None:
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"]))
+    pennylane.publish()
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"], salt="late"))
+    # Three new entries, one reversal that is refused, and all is stopped.
+    pennylane.sandbox.faults.add(Fault("refuse", **POST, status=422, skip=3))
+    pennylane.sandbox.faults.add(Fault("refuse", **POST, status=401, skip=3, count=None))
+    with pytest.raises(PublishingStopped):
+        pennylane.publish(workers=1)
+    pennylane.sandbox.faults.clear()
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"]))
+    assert pennylane.publish().problems == []
+    assert set(pieces(pennylane).values()) == {1}
+    assert balances(pennylane) == should_be(pennylane)
+    assert pennylane.publish().requests == 0
+
+
+# --- a ledger that forgot ---------------------------------------------------------------------------------------------
+
+
+def test_corrections_that_a_restored_backup_does_not_know_are_found_on_whatever_day_they_stand(
+    pennylane: World,
+) -> None:
+    """They were dated later by a freeze that is lifted since: looked for on their own day, they would be sent again."""
+    tables = ("publication", "entries", "entry_lines")
+    pennylane.book(DAYS, make_books(DAYS, registers=["K1"]))
+    pennylane.publish()
+    with pennylane.engine.begin() as connection:
+        for table in tables:
+            connection.exec_driver_sql(f"create table kash.backup_of_{table} as table kash.{table}")
+    late = make_books(DAYS, registers=["K1"], salt="late")
+    pennylane.sandbox.admin.freeze(FIRST + timedelta(days=40))
+    pennylane.book(DAYS, late)
+    assert pennylane.publish().posted == 6
+    before = pennylane.remote()
+    pennylane.sandbox.admin.freeze(None)
+    with pennylane.engine.begin() as connection:
+        for table in tables:
+            connection.exec_driver_sql(f"delete from kash.{table}")
+            connection.exec_driver_sql(f"insert into kash.{table} table kash.backup_of_{table}")
+    pennylane.book(DAYS, late)
+    report = pennylane.publish()
+    assert (report.posted, report.adopted, report.problems) == (0, 6, [])
+    assert pennylane.remote() == before
+    assert {step.action for step in planned(pennylane).steps} == {"leave"}
