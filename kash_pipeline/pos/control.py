@@ -193,6 +193,7 @@ def held_by_gone(orders: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (day, register), lost in orders.groupby(["business_day", "register_id"], observed=True):
+        file = f"facts/gone_orders/{day:%Y-%m-%d}.parquet"
         told = [
             f"{number} ({_euros(total)})"
             for number, total in zip(lost["number"].head(3), lost["total_cents"].head(3), strict=True)
@@ -205,8 +206,7 @@ def held_by_gone(orders: pd.DataFrame) -> pd.DataFrame:
                 "reason": ORDER_GONE,
                 "what": f"orders read before are not in the till's answer any more: {', '.join(told)}{more}",
                 "next_step": f"look {lost['number'].iloc[0]} up in Kash.click and read the day of its value date "
-                f"again; if it is truly gone, delete facts/gone_orders/{day:%Y-%m-%d}.parquet in the shop's lake and build "
-                f"{day:%Y-%m-%d} again",
+                f"again; if it is truly gone, delete {file} in the shop's lake and build the day again",
             }
         )
     return conform(pd.DataFrame(rows), HELD) if rows else empty(HELD)

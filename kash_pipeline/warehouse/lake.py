@@ -169,7 +169,8 @@ class Lake:
         if absent and missing != "skip":
             raise MissingDays(
                 f"{self._shown}: {table} of {_days_text(absent)} was never read from the till",
-                next_step=f"materialize pos/{_asset_of(table)} for these days first",
+                next_step=f"kash-pipeline run --from {absent[0]} --to {absent[-1]} reads them; in Dagster's UI, "
+                f"materialize pos/{_asset_of(table)} for these days first",
             )
         pieces = [
             self._read_parquet(f"facts/{table}/{day.isoformat()}.parquet", schema, categories=categories)

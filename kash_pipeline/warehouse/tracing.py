@@ -99,16 +99,7 @@ def trace_order(connection: sa.Connection, lake: Lake, shop_id: str, order: str)
             f"{order!r} is no entry key, no order id or number, and no raw answer's hash",
             next_step="an entry key stands in the piece number of the ledger; read the order's day first if it is new",
         )
-    places = set(zip(found["business_day"].dt.date, found["register_id"], strict=True))
-    paid = lake.read_days("payments", days[0], days[-1], missing="skip") if lake.days("payments") else None
-    paid_at: set[tuple[date, str]] = set()
-    if paid is not None:
-        mine = paid[paid["order_id"].isin(found["order_id"])]
-        paid_at = set(zip(mine["business_day"].dt.date, mine["register_id"], strict=True))
-    return found, [
-        *_keys(connection, shop_id, places, ("sale", "z"), set(found["number"])),
-        *_keys(connection, shop_id, paid_at, ("payment",), set(found["number"])),
-    ]
+    return found, _entries_of(connection, lake, shop_id, found)
 
 
 def trace_document(
@@ -129,8 +120,7 @@ def trace_document(
                 orders = lake.read_days("orders", days[0], days[-1], missing="skip") if days else empty(DAILY["orders"])
                 tokens = set(re.findall(rb"[0-9A-Za-z_.\-]+", body))
                 found = orders[orders["order_id"].isin([token.decode() for token in tokens])]
-                places = set(zip(found["business_day"].dt.date, found["register_id"], strict=True))
-                keys = _keys(connection, shop_id, places, ("sale", "z"), set(found["number"]))
+                keys = _entries_of(connection, lake, shop_id, found)
                 return _document(call, meta, tuple(found["order_id"])), found.reset_index(drop=True), keys
     for call in lake.raw_calls():
         for meta in lake.dropped(call):
@@ -280,6 +270,20 @@ def _orders_of(lake: Lake, customer: str) -> pd.Series:
 
 def _named(name: str, frame: pd.DataFrame) -> list[str]:
     return [str(value) for value in frame[IDS[name]]] if name in IDS else []
+
+
+def _entries_of(connection: sa.Connection, lake: Lake, shop_id: str, orders: pd.DataFrame) -> list[str]:
+    """Keys of the entries that these orders and their payments, of whatever day, went into."""
+    places = set(zip(orders["business_day"].dt.date, orders["register_id"], strict=True))
+    paid_at: set[tuple[date, str]] = set()
+    if days := lake.days("payments"):
+        paid = lake.read_days("payments", days[0], days[-1], missing="skip")
+        mine = paid[paid["order_id"].isin(orders["order_id"])]
+        paid_at = set(zip(mine["business_day"].dt.date, mine["register_id"], strict=True))
+    return [
+        *_keys(connection, shop_id, places, ("sale", "z"), set(orders["number"])),
+        *_keys(connection, shop_id, paid_at, ("payment",), set(orders["number"])),
+    ]
 
 
 def _keys(

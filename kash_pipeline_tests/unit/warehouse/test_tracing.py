@@ -1,6 +1,7 @@
 """Evidence: from an entry line to its orders and the raw answers they came in, and back; how long these are kept."""
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -42,10 +43,13 @@ class Books:
             return tracing.trace_entry(connection, self.lake, SHOP, key, line)
 
 
-@pytest.fixture(params=["day", "order"])
-def books(request: pytest.FixtureRequest, engine: sa.Engine, bakery: Dataset, tmp_path: Path) -> Books:
-    """Two days read from the sandbox (in detail where entries are per order), built and stored."""
-    lake = Lake(str(tmp_path / "lake"), SHOP)
+@pytest.fixture(scope="module", params=["day", "order"])
+def read(
+    request: pytest.FixtureRequest, bakery: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, dict[str, pd.DataFrame]]:
+    """Two days read from the sandbox (in detail where entries are per order) into a lake, and built."""
+    folder = tmp_path_factory.mktemp("lake")
+    lake = Lake(str(folder), SHOP)
     shop = load_shop(bakery.shop_path)
     shop = shop.model_copy(update={"shop": shop.shop.model_copy(update={"granularity": request.param})})
     with kash_till(bakery, headers_only=request.param == "order") as till, till.source() as source:
@@ -62,10 +66,18 @@ def books(request: pytest.FixtureRequest, engine: sa.Engine, bakery: Dataset, tm
         for document in till.raw:
             lake.keep(document)
     built = accounting.build(lake.read_facts(FIRST, LAST), shop, first=FIRST, last=LAST)
-    frames = {name: getattr(built, name) for name in ("entries", "entry_lines", "held", "notices")}
+    return request.param, folder, {name: getattr(built, name) for name in ("entries", "entry_lines", "held", "notices")}
+
+
+@pytest.fixture
+def books(read: tuple[str, Path, dict[str, pd.DataFrame]], engine: sa.Engine, tmp_path: Path) -> Books:
+    """A test's own copy of what was read, with the entries stored."""
+    granularity, folder, frames = read
+    own = tmp_path / "lake"
+    shutil.copytree(folder, own)
     with engine.begin() as connection:
         windows.replace_entries(connection, SHOP, [FIRST, LAST], **frames)
-    return Books(lake, str(tmp_path / "lake"), request.param, engine)
+    return Books(Lake(str(own), SHOP), str(own), granularity, engine)
 
 
 def keys(books: Books, kind: str) -> list[str]:
@@ -120,6 +132,7 @@ def test_orders_and_answers_lead_back_to_the_entry(books: Books) -> None:
             assert any("-E" in other for other in back)  # the payment's entry as well
         document, orders, back = tracing.trace_document(connection, books.lake, SHOP, found.documents[0].sha256[:12])
         assert key in back
+        assert any("-E" in other for other in back)
         assert document.path == found.documents[0].path
         assert order["order_id"] in set(orders["order_id"])
         with pytest.raises(TraceError, match="'nothing' is no entry key"):
