@@ -111,11 +111,15 @@ def store_listings(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, c
     sync_fiscal_years(client, engine, shop, company_id)
 
 
-def _made_journal(client: PennylaneClient, shop: ShopFile, code: str) -> Journal:
+def journal_label(shop: ShopFile, code: str) -> str:
+    """What a journal is called when it is made: `Caisse Boulangerie du Port (K1)`."""
     registers = [register for register, journal in shop.journals.items() if journal == code and register != "default"]
-    label = f"Caisse {shop.shop.name}" + (f" ({', '.join(registers)})" if registers else "")
+    return f"Caisse {shop.shop.name}" + (f" ({', '.join(registers)})" if registers else "")
+
+
+def _made_journal(client: PennylaneClient, shop: ShopFile, code: str) -> Journal:
     try:
-        return client.create_journal(code, label)
+        return client.create_journal(code, journal_label(shop, code))
     except PennylaneError as error:
         # Made all the same, or by another program: the list knows.
         if error.doubtful or isinstance(error, RuleBroken | Conflict):

@@ -3,7 +3,7 @@
 Only wording and counting belong here; what counts as a change is history.py's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -64,7 +64,21 @@ def report(engine: sa.Engine, shop: ShopFile, since: date) -> list[Line]:
                     continue  # each new customer of the till makes one
                 sent = _sent(engine, shop, side, kind, change, known)
                 found.append(Line(change.day, where, kind, _words(kind, change), sent))
-    return sorted(found, key=lambda line: (line.day, line.where, line.what))
+    return sorted(_together(found), key=lambda line: (line.day, line.where, line.what))
+
+
+def _together(found: Sequence[Line]) -> Iterator[Line]:
+    """The new accounts of a day in one line: the first entries of a shop make some fifteen."""
+    new: dict[date, list[str]] = {}
+    for line in found:
+        name = line.what.removesuffix(": new")
+        if line.kind == "accounts" and name != line.what:
+            new.setdefault(line.day, []).append(name.removeprefix("account "))
+        else:
+            yield line
+    for day, names in new.items():
+        word = "account" if len(names) == 1 else f"{len(names)} accounts"
+        yield Line(day, "PennyLane", "accounts", f"{word} {', '.join(sorted(names))}: new", "")
 
 
 def _sent(engine: sa.Engine, shop: ShopFile, side: Side, kind: str, change: Change, known: Sequence[Version]) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from kash_pipeline.accounting.chart import Answer, Chart, Missing, french_rate
 from kash_pipeline.accounting.uses import SINGLE, Role, Use, method_label, method_role, sales_label, uses, vat_label
-from kash_pipeline.pennylane.reference import VAT_CODES, NamedAccount, choose, named_accounts
+from kash_pipeline.pennylane.reference import VAT_CODES, NamedAccount, choose, journal_label, named_accounts
 from kash_pipeline.schemas.facts import Facts
 from kash_pipeline.settings import ChartPeriod, ShopFile
 
@@ -262,6 +262,9 @@ def _journals(listings: Sequence[tuple[Chart, Facts]], shop: ShopFile, company: 
                 f"journal {code} of PennyLane is « {journal.label} » of type {journal.type}",
                 f"give {names} a code of its own under [journals]",
             )
+        elif journal.label != journal_label(shop, code):
+            # Whoever made it, perhaps for another shop of this company: its code alone does not say that it is meant.
+            yield Finding("note", f"journal {code} ({names}) is PennyLane's « {journal.label} »", "")
 
 
 def _unlisted(shop: ShopFile, listings: Sequence[Facts], first: date, last: date) -> Iterator[Finding]:

@@ -187,6 +187,8 @@ def test_journals_that_two_registers_share_or_pennylane_uses_itself_are_odd() ->
     result = found(shared, facts, company(journals=(*JOURNALS, CompanyJournal("K1", "Caisse", "custom"))))
     assert "journal K1 is that of several registers: Caisse K1, Caisse K2" in words(result["odd"])
     assert "journal HA of PennyLane is « Achats » of type purchases" in words(result["odd"])
+    # Not a name that we give: a person sees whether it is the journal they mean.
+    assert "journal K1 (Caisse K1, Caisse K2) is PennyLane's « Caisse »" in words(result["note"])
     assert "does not list in this period: K9" in words(result["note"])
     unmade = found(shop(pennylane={"create_journals": False}))
     assert "PennyLane has no journal K1" in words(unmade["missing"])
