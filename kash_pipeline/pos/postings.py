@@ -281,6 +281,13 @@ def _order(
 ) -> None:
     """Append the rows of one order: its lines by rate, its VAT table."""
     first = (piece.sales or piece.vat)[0]
+    other = next((line for line in (*piece.sales, *piece.vat) if line.day != first.day), None)
+    if other is not None:
+        # One invoice has one day: these are two, and taken for one the later sale would move to the earlier day.
+        what = f"piece {number} has sales on {first.day} and on {other.day}"
+        cure = "where numbers begin anew each year, read one year's export at a time"
+        problems.append(Problem(other.file, what, cure, other.row))
+        return
     vat_of: dict[int, int] = defaultdict(int)
     for line in piece.vat:
         bp = _written_rate(line)

@@ -219,6 +219,11 @@ def test_a_shop_that_sells_without_tax_gets_lines_without_tax(shop: Callable[...
         ("kash_accounting_csv", SAMPLE.replace(";702;", ";622;"), "account 622 is no sale"),
         ("kash_accounting_csv", SAMPLE.replace("TVA5.5%", "TVA"), "VAT account 445712: which rate"),
         ("kash_accounting_csv", SAMPLE.replace("TVA5.5%", "TVA20%"), "63 cents of VAT are not 20 % of 1137 cents"),
+        (
+            "kash_accounting_csv",
+            SAMPLE + SAMPLE.replace("/2020;", "/2021;"),
+            "has sales on 2020-12-12 and on 2021-12-12",
+        ),
         ("kash_fec", TWO_RATES.replace("CompteLib", "Compte"), "the header lacks CompteLib"),
         ("kash_fec", TWO_RATES.replace("18,77", "18.777"), "row 3, column Credit: '18.777' is no amount"),
         ("kash_fec", TWO_RATES.replace("20260316", "16/03/26"), "row 7, column EcritureDate"),
