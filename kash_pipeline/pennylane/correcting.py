@@ -62,13 +62,12 @@ def half_told(missing: Row, standing: Row, why: str) -> str:
     """A correction of which one entry stands in PennyLane and the other does not, in words, with the next step."""
     if missing.role == "reversal":
         what = f"{standing.key} stands beside {missing.corrects}, which it is to take the place of: both count"
+        lines = f"the lines of {missing.corrects} with their labels, sides swapped"
     else:
         what = f"{standing.key} took {missing.corrects} back, and nothing stands in its place"
-    step = (
-        "cure what is named here, or enter it in PennyLane by hand under this piece number: "
-        "every run tries again, and takes over what it finds"
-    )
-    return f"{what}. {missing.key} is not there: {why}; {step}"
+        lines = "the lines of the entry as it is built, with their labels"
+    step = f"cure what is named here, or enter it there by hand under this piece number ({lines})"
+    return f"{what}. {missing.key} is not there: {why}; {step}: every run tries again, and takes over what it finds"
 
 
 def corrections_of(

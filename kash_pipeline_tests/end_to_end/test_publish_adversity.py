@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from kash_pipeline.pennylane import reference
+from kash_pipeline.pennylane.client import NewEntry, NewLine
 from kash_pipeline.pennylane.publisher import PublishingStopped, reconsider
 from kash_pipeline.sandbox.pennylane import Fault
 from kash_pipeline_tests.end_to_end.test_publish_changes import balances, should_be
@@ -145,8 +146,14 @@ def test_half_a_correction_is_told_with_both_numbers_and_tried_at_every_run(penn
     # Nothing else is to be done, and nobody asked for this day.
     elsewhere = FIRST + timedelta(days=300)
     assert [problem.key for problem in pennylane.publish(elsewhere, elsewhere).problems] == [half.key]
+    # A person enters it as the message says: it is taken over.
+    entry = next(entry for entry in pennylane.sandbox.admin.entries() if entry.piece_number == old)
+    turned = tuple(NewLine(x.account_id, x.credit_cents, x.debit_cents, x.label) for x in entry.lines)
+    with pennylane.client() as client:
+        journal = pennylane.sandbox.admin.journal_id(entry.journal)
+        client.create_ledger_entry(NewEntry(journal, FIRST + timedelta(days=3), half.key, "à la main", turned))
     report = pennylane.publish(elsewhere, elsewhere)
-    assert (report.posted, report.problems) == (1, [])
+    assert (report.posted, report.adopted, report.problems) == (0, 1, [])
     assert balances(pennylane) == should_be(pennylane)
     assert pennylane.publish(elsewhere, elsewhere).requests == 0
 
