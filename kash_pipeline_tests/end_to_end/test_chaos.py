@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from kash_pipeline.pennylane.auth import OneToken
 from kash_pipeline.pennylane.client import PennylaneClient
 from kash_pipeline.pennylane.pacing import NoPacing
+from kash_pipeline.pennylane.publisher import reconsider
 from kash_pipeline.sandbox.pennylane import Fault
 from kash_pipeline.web.connect import connect_sandbox
 from kash_pipeline_tests.end_to_end import attaching, chaos
@@ -53,6 +54,7 @@ HURTS: dict[str, Callable[[random.Random], list[Fault]]] = {
     "killed around a refresh": lambda _: [Fault("expire_token"), Fault("delay_answer", path="/token", seconds=0.2)],
     "database connections dropped": lambda _: [],
     "two publishers at once": lambda _: [],
+    "entries refused": lambda at: [Fault("refuse", **POST, skip=at.randrange(8), count=2, status=422)],
     "uploads cut after the effect": lambda at: [
         Fault("cut_after", "POST", "file_attachments$", count=at.randrange(1, 4))
     ],
@@ -176,7 +178,8 @@ class Chaos:
         return kind
 
     def heal(self, number: int, days: list[date]) -> None:
-        """A healthy run, after a person consented again if need be."""
+        """A healthy run, after a person consented again if need be, and let what was refused be sent again."""
+        reconsider(self.here.engine, self.here.shop, days[0], days[-1])
         for _ in range(3):
             process = self.start(days, f"healthy-{number}")
             process.join(60)
