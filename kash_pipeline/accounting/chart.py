@@ -7,7 +7,8 @@ amounts come from sales.py, payments.py and closings.py; the rules are docs/file
 import bisect
 import json
 import re
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -330,7 +331,7 @@ class Chart:
         explicit = self.shop.journals.get(register_id)
         if explicit:
             return explicit
-        line = f'under [journals] add: {toml_key(register_id)} = "{_journal_code(register_id)}"'
+        line = f'under [journals] add: {toml_key(register_id)} = "{self._journal_to_propose(register_id)}"'
         if register_id not in self.register_names:
             return Missing("unknown_register", f"register {register_id!r} is not in the till's list of registers", line)
         chapter = self._register_chapter.get(register_id) if self._chapters else None
@@ -343,6 +344,15 @@ class Chart:
             )
         journal = chapter or self.shop.journals.get("default")
         return journal or Missing("unknown_register", f"register {register_id!r} has no journal", line)
+
+    def _journal_to_propose(self, register_id: str) -> str:
+        """A code that no other register has, nor would be proposed."""
+        taken = {*self.shop.journals.values(), *(self._register_chapter.values() if self._chapters else ())}
+        listed = [(register, None) for register in self.register_names if register not in self.shop.journals]
+        codes = journal_codes(listed, taken=taken)
+        if register_id not in codes:
+            codes |= journal_codes([(register_id, None)], taken={*taken, *codes.values()})
+        return codes[register_id]
 
     def register_name(self, register_id: str) -> str:
         return self.register_names.get(register_id, register_id)
@@ -363,6 +373,17 @@ def toml_key(text: str) -> str:
     return text if bare else json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _journal_code(register_id: str) -> str:
-    code = "".join(char for char in register_id.upper() if char.isascii() and char.isalnum())[:5]
-    return code if len(code) >= 2 else f"K{code or '1'}"
+def journal_codes(registers: Iterable[tuple[str, str | None]], *, taken: Collection[str | None]) -> dict[str, str]:
+    """A journal code (`[A-Z0-9]{2,5}`) for each register (id, the till's chapter): its chapter or its id where that
+    can be one, else made from it; unique and none of `taken`."""
+    codes: dict[str, str] = {}
+    natural = re.compile(r"[A-Z0-9]{2,5}")
+    # Who has a code already keeps it, whatever register comes first.
+    for register, chapter in sorted(registers, key=lambda item: (not natural.fullmatch(item[1] or item[0]), item)):
+        plain = unicodedata.normalize("NFKD", chapter or register).encode("ascii", "ignore").decode().upper()
+        stem = re.sub(r"[^A-Z0-9]", "", plain) or "CA"
+        choices = [stem[:5], f"K{stem}"[:5], *(f"{stem[:2]}{number}" for number in range(1, 1000))]
+        codes[register] = next(
+            code for code in choices if len(code) >= 2 and code not in taken and code not in codes.values()
+        )
+    return codes

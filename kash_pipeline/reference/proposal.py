@@ -10,8 +10,7 @@ proposed, which are made when an entry first needs them.
 """
 
 import re
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -23,6 +22,7 @@ from kash_pipeline.accounting.chart import (
     Chart,
     french_rate,
     is_usable,
+    journal_codes,
     rate_digits,
     toml_key,
 )
@@ -414,7 +414,10 @@ def _journals(shop: ShopFile, facts: Facts, company: Company | None, *, anew: bo
         for register, chapter in zip(facts.registers["register_id"], facts.registers["chapter"], strict=True)
     }
     wanted = [(register, chapters[register]) for register in names if register not in kept]
-    codes = kept | journal_codes(wanted, company, taken=kept.values())
+    # Never one of PennyLane's own journals.
+    journals = company.journals if company else ()
+    pennylanes = {journal.code for journal in journals if journal.type not in (None, "custom")}
+    codes = kept | journal_codes(wanted, taken={*kept.values(), *pennylanes})
     creates = shop.pennylane is not None and shop.pennylane.create_journals
     to_come = "" if company is None else "made at the first sync" if creates else "create it in PennyLane first"
     lines = []
@@ -426,24 +429,6 @@ def _journals(shop: ShopFile, facts: Facts, company: Company | None, *, anew: bo
         words = [word for word in (_said(names.get(register, "")), origin, label) if word]
         lines.append(f'{toml_key(register)} = "{code}"   # {"; ".join(words)}')
     return lines
-
-
-def journal_codes(
-    registers: Iterable[tuple[str, str | None]], company: Company | None, *, taken: Collection[str] = ()
-) -> dict[str, str]:
-    """A journal code (`[A-Z0-9]{2,5}`) for each register (id, the till's chapter): its chapter or its id where that
-    can be one, else made from it; unique, none of `taken`, and never one of PennyLane's own journals."""
-    own = {journal.code for journal in company.journals if journal.type not in (None, "custom")} if company else set()
-    codes: dict[str, str] = {}
-    natural = re.compile(r"[A-Z0-9]{2,5}")
-    # Who has a code already keeps it, whatever register comes first.
-    for register, chapter in sorted(registers, key=lambda item: (not natural.fullmatch(item[1] or item[0]), item)):
-        plain = unicodedata.normalize("NFKD", chapter or register).encode("ascii", "ignore").decode().upper()
-        stem = re.sub(r"[^A-Z0-9]", "", plain) or "CA"
-        choices = [stem[:5], f"K{stem}"[:5], *(f"{stem[:2]}{number}" for number in range(1, 1000))]
-        used = own | set(codes.values()) | set(taken)
-        codes[register] = next(code for code in choices if len(code) >= 2 and code not in used)
-    return codes
 
 
 # --- TOML -------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kash_pipeline.accounting import build
+from kash_pipeline.accounting.chart import Chart, Missing
 from kash_pipeline.settings import ShopFile
 from kash_pipeline_tests.unit.accounting.books import CHART, amounts, chart, facts, line, order, pay, shop
 
@@ -67,6 +68,21 @@ def test_a_register_without_journal_is_held_with_the_line_to_add() -> None:
     result = build(facts(**TICKET), shop(journals={"C2": "C2"}))
     assert list(result.held["reason"]) == ["unknown_register"]
     assert result.held["next_step"].iloc[0] == 'under [journals] add: C1 = "C1"'
+
+
+def test_the_lines_to_add_for_several_registers_never_give_two_of_them_one_journal() -> None:
+    names = ["Caisse été", "Caisse-étage", "CAIS1"]
+    listed = facts(registers=[{"register_id": name, "name": name, "chapter": None} for name in names])
+    asked = Chart(shop(journals={"bar": "CAISS"}), listed)
+    written = "\n".join(
+        answer.next_step.removeprefix("under [journals] add: ")
+        for answer in map(asked.journal, [*names, "Caisse"])
+        if isinstance(answer, Missing)
+    )
+    codes = tomllib.loads(written)
+    assert codes.keys() == {*names, "Caisse"}
+    assert codes["CAIS1"] == "CAIS1"
+    assert len({*codes.values(), "CAISS"}) == len(codes) + 1
 
 
 def test_a_default_journal_serves_listed_registers_only() -> None:
