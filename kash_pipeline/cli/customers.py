@@ -18,7 +18,7 @@ def customers() -> None:
     """Personal data of the till's named customers."""
 
 
-@customers.command()
+@customers.command(short_help="Remove what says who a customer is.")
 @click.argument("customer_id")
 @shop_option
 def forget(customer_id: str, shop_path: Path | None) -> None:

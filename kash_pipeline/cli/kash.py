@@ -83,7 +83,7 @@ def logout(shop_path: Path | None) -> None:
     click.echo("Forgotten here." if there else "There was no login.")
 
 
-@kash.command()
+@kash.command(short_help="First contact: what answers, which settings fit.")
 @shop_option
 @click.option("--day", type=Day(), required=True, help="A business day with sales, already over.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report.  [default: probe-DAY]")
@@ -174,7 +174,7 @@ def _show(out: Console, found: Findings, folder: Path, shop: ShopFile) -> None:
     out.print(f"report: {folder / 'report.md'}", markup=False)
 
 
-@kash.command()
+@kash.command(short_help="Receive Kash.click's webhook until Ctrl-C.")
 @shop_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, behind a TLS proxy.")
 @click.option("--port", default=8790, show_default=True, type=click.IntRange(1, 65535))
@@ -200,7 +200,7 @@ def webhook(shop_path: Path | None, host: str, port: int) -> None:
         engine.dispose()
 
 
-@kash.command()
+@kash.command(short_help="Raw answers past their keeping time.")
 @shop_option
 @click.option("--drop", is_flag=True, help="Delete them; without it, they are only counted.")
 def retain(shop_path: Path | None, drop: bool) -> None:

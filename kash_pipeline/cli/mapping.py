@@ -40,7 +40,7 @@ def _options(command: F) -> F:
     return shop_option(fresh(command))
 
 
-@mapping.command()
+@mapping.command(short_help="Write a complete [[chart]] from both systems.")
 @_options
 @click.option("--from", "start", type=Day(), help="First day of the chart.  [default: that of the shop file's last]")
 @click.option(
@@ -62,7 +62,7 @@ def propose(shop_path: Path | None, fresh: bool, start: date | None, direct: boo
     raise SystemExit(2 if proposed.undecided else 0)
 
 
-@mapping.command()
+@mapping.command(short_help="What is missing or odd in the charts of a period.")
 @_options
 @click.option("--from", "first", type=Day(), help="First day.  [default: that of the fiscal year]")
 @click.option("--to", "last", type=Day(), help="Last day.  [default: today]")
@@ -94,7 +94,7 @@ def check(shop_path: Path | None, fresh: bool, first: date | None, last: date | 
     raise SystemExit(2 if counts["missing"] else 0)
 
 
-@mapping.command()
+@mapping.command(short_help="What changed in either system, and what it concerns.")
 @_options
 @click.option("--since", type=Day(), help="First day of the changes.  [default: 30 days ago]")
 def diff(shop_path: Path | None, fresh: bool, since: date | None) -> None:

@@ -27,7 +27,7 @@ def pennylane() -> None:
     """Connect, show or end the connection to PennyLane."""
 
 
-@pennylane.command()
+@pennylane.command(short_help="Connect the shop to a PennyLane company.")
 @shop_option
 @click.option("--paste", is_flag=True, help="Consent anywhere; then paste the address the browser ended at.")
 @click.option("--sandbox", "at_sandbox", is_flag=True, help="Consent at the sandbox without a browser.")
@@ -74,7 +74,7 @@ def _show(url: str, *, open_browser: bool) -> None:
         webbrowser.open(url)
 
 
-@pennylane.command()
+@pennylane.command(short_help="Which company is connected, with which scopes.")
 @shop_option
 def status(shop_path: Path | None) -> None:
     """Which company the shop is connected to, with which scopes; asks PennyLane.
@@ -113,7 +113,7 @@ def logout(shop_path: Path | None, forget: bool) -> None:
             click.echo("There was no connection.")
 
 
-@pennylane.command()
+@pennylane.command(short_help="Sent entries that somebody changed since.")
 @shop_option
 def touched(shop_path: Path | None) -> None:
     """Entries we sent that somebody edited, moved, deleted or lettered in PennyLane in the last four weeks.
@@ -130,7 +130,7 @@ def touched(shop_path: Path | None) -> None:
         raise SystemExit(2)
 
 
-@pennylane.command()
+@pennylane.command(short_help="Let refused and held entries be sent again.")
 @shop_option
 @click.option("--from", "first", type=Day(), required=True, help="First business day.")
 @click.option("--to", "last", type=Day(), required=True, help="Last business day.")
