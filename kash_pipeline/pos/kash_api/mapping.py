@@ -299,14 +299,19 @@ _NEXT_STEP = (
 
 @dataclass
 class Drift:
-    """Fields and codes seen that nobody declared, by call: reported, never used."""
+    """Fields and codes seen that nobody declared, by call: reported, never used.
 
+    aloud   each is logged once; the probe, which reads an answer in every dialect, has a report of its own
+    """
+
+    aloud: bool = True
     unknown: dict[str, set[str]] = field(default_factory=dict)
 
     def note(self, call: str, names: Iterable[str], what: str) -> None:
         seen = self.unknown.setdefault(call, set())
         for name in sorted(set(names) - seen):
-            _log.warning("%s: %s %s; it stays in the raw answer and is not used", call, what, name)
+            if self.aloud:
+                _log.warning("%s: %s %s; it stays in the raw answer and is not used", call, what, name)
             seen.add(name)
 
 

@@ -199,7 +199,7 @@ class _Probe:
             found.notes.append(f"no orders around {self.day}: give --day a day with sales; the clock cannot be told")
             return
         found.order_detail = detail
-        columns = mapping.read(records, shape, mapping.Drift(), call="getOrders.php")
+        columns = mapping.read(records, shape, mapping.Drift(aloud=False), call="getOrders.php")
         clock = mapping.Clock(self.shop.zone, self.shop.shop.day_starts_at)
         frame = pd.DataFrame(
             {
@@ -261,7 +261,7 @@ class _Probe:
             return
         try:
             order = form.dialect.unwrap("getOrder.php", _decoded(answer, form.dialect))
-            got = mapping.read([order], form.of(mapping.ORDER), mapping.Drift(), call="getOrder.php")
+            got = mapping.read([order], form.of(mapping.ORDER), mapping.Drift(aloud=False), call="getOrder.php")
         except PosError as error:
             answer.outcome = error.message
             return
@@ -273,10 +273,10 @@ class _Probe:
             return []
         try:
             records = _records(answer, dialect)
-            found = mapping.read(records, shape, mapping.Drift(), call="getOrders.php")["order_id"].to_pylist()
+            columns = mapping.read(records, shape, mapping.Drift(aloud=False), call="getOrders.php")
         except PosError:
             return []  # another form than the wide window's: the note about the bounds then says "neither"
-        return [str(order) for order in found]
+        return [str(order) for order in columns["order_id"].to_pylist()]
 
     # --- totals ------------------------------------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class _Probe:
             return
         form, detail = fitting
         clock = mapping.Clock(self.shop.zone, self.shop.shop.day_starts_at)
-        drift = mapping.Drift()
+        drift = mapping.Drift(aloud=False)
         try:
             told = report.control_totals(std.body, self.day, headings=dialect.headings, decimal=dialect.decimal)
             methods = mapping.payment_methods(
@@ -306,6 +306,15 @@ class _Probe:
         except PosError as error:
             found.notes.append(f"control totals could not be compared: {error.message}")
             return
+        seen = drift.unknown.get(mapping.PAYMENT_MODE.call, set())
+        if types := sorted(name for name in seen if not name.startswith(mapping.PAYMENT_MODE.what)):
+            found.notes.append(
+                f"payment methods of a type nobody declared ({', '.join(types)}): their days are held until "
+                "methods_by_id in [[chart]] names an account"
+            )
+        within = drift.unknown.get(mapping.ORDER.call, set())
+        if names := sorted(name for name in within if not name.startswith(f"{mapping.ORDER.what}.")):
+            found.notes.append(f"fields within orders that nobody declared, kept raw and not used: {', '.join(names)}")
         till = control.till_totals(frames["orders"], frames["order_vat"], frames["payments"], methods)
         found.compared = len(told)
         for row in control.compare(till, told).itertuples():
@@ -383,7 +392,7 @@ def _records(answer: Answer, dialect: Dialect) -> list[Any]:
 def _problem(answer: Answer, shape: mapping.Shape, dialect: Dialect) -> str | None:
     """Why this dialect does not read the answer; None when it does."""
     try:
-        mapping.read(_records(answer, dialect), mapping.Form(dialect).of(shape), mapping.Drift())
+        mapping.read(_records(answer, dialect), mapping.Form(dialect).of(shape), mapping.Drift(aloud=False))
     except PosError as error:
         return error.message
     return None
@@ -398,9 +407,9 @@ def _orders_form(orders: Answer, dialect: Dialect, shop: ShopFile) -> tuple[mapp
             try:
                 records = _records(orders, dialect)
                 if detail:
-                    mapping.headers(records, mapping.Drift(), clock, form)
+                    mapping.headers(records, mapping.Drift(aloud=False), clock, form)
                 else:
-                    mapping.sales(records, mapping.Drift(), clock, form)
+                    mapping.sales(records, mapping.Drift(aloud=False), clock, form)
             except PosError:
                 continue
             return form, detail

@@ -118,8 +118,12 @@ def test_every_dialect_is_told_on_either_clock(
     assert report["differences"] == []
 
 
-def test_an_account_that_fits_is_trusted_with_its_totals(bakery: Dataset, plain: Till, tmp_path: Path) -> None:
+def test_an_account_that_fits_is_trusted_with_its_totals(
+    bakery: Dataset, plain: Till, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     result, report = probed(shop_file(bakery, plain, tmp_path), tmp_path / "out")
+    # A dialect that does not fit knows none of the fields: nobody is told of that.
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("kash_pipeline")] == []
     assert result.exit_code == 0
     assert report["settings"] == {"control_totals": "true"}
     assert (
@@ -133,6 +137,10 @@ def test_renamed_fields_and_wrong_totals_are_named(bakery: Dataset, plain: Till,
     def reshape(script: str, body: Any) -> Any:
         for record in body if script == "getCashbox.php" else []:
             record["designation"] = record.pop("name")
+        if script == "getPaymentModes.php":
+            body[3]["type"] = "Solana_Refund"
+        if script == "getOrders.php" and body:
+            body[0]["items"][0]["allergens"] = "nuts"
         return body
 
     plain.faults.reshape = reshape
@@ -148,6 +156,8 @@ def test_renamed_fields_and_wrong_totals_are_named(bakery: Dataset, plain: Till,
     (cashbox,) = (answer for answer in report["answers"] if answer["call"] == "getCashbox.php")
     assert cashbox["missing"] == ["name"]
     assert cashbox["unknown"] == ["designation (str)"]
+    assert "payment methods of a type nobody declared (Solana)" in result.output
+    assert "nobody declared, kept raw and not used: items.allergens" in result.output.replace("\n", " ")
     total = int(day["total_cents"].sum())
     assert report["differences"][-1] == (
         f"total: orders {total} cents, report {total - int(day['total_cents'].iloc[3])} cents"
