@@ -18,16 +18,23 @@ from kash_pipeline.settings import ShopFile
 from kash_pipeline.warehouse.publication import ReadyDay
 from kash_pipeline.warehouse.tables import PENNYLANE_LETTERED
 
+ASKED = "asked"
+"""`why` of lines whose lettering was asked for and has no answer yet."""
+
 
 @dataclass(frozen=True)
 class OpenLine:
-    """A line of a customer's own account that is not lettered; `amount_cents` is debit minus credit."""
+    """A line of a customer's own account that is not lettered; `amount_cents` is debit minus credit.
+
+    `asked`: the group it was to be lettered in when a publisher was killed, which PennyLane may have done.
+    """
 
     customer_id: str
     key: str
     line_id: int
     amount_cents: int
     business_day: date
+    asked: int | None = None
 
 
 @dataclass
@@ -60,26 +67,34 @@ _OPEN = sa.text(
     """
 select line.value ->> 'customer_id' as customer_id, p.key,
        (p.remote_line_ids ->> (line.position - 1)::int)::bigint as line_id,
-       (line.value ->> 'debit_cents')::bigint - (line.value ->> 'credit_cents')::bigint as amount_cents, p.business_day
+       (line.value ->> 'debit_cents')::bigint - (line.value ->> 'credit_cents')::bigint as amount_cents,
+       p.business_day, l.group_id
 from kash.publication p
 cross join lateral jsonb_array_elements(p.sent_entry -> 'lines') with ordinality as line (value, position)
+left join kash.pennylane_lettered l on l.shop_id = p.shop_id and l.company_id = p.company_id
+  and l.line_id = (p.remote_line_ids ->> (line.position - 1)::int)::bigint
 where p.shop_id = :shop and p.company_id = coalesce(cast(:company as bigint), p.company_id)
   and p.verified_at is not null
   and line.value ->> 'customer_id' is not null and line.value ->> 'account' like '411%'
-  and not exists (
-    select from kash.pennylane_lettered l
-    where l.shop_id = p.shop_id and l.company_id = p.company_id
-      and l.line_id = (p.remote_line_ids ->> (line.position - 1)::int)::bigint
-  )
+  and (l.line_id is null or l.why = 'asked')
 order by 1, p.date, p.key, line.position
 """
 )
 
 
 def _groups(engine: sa.Engine, shop: ShopFile, company_id: int | None) -> list[list[OpenLine]]:
+    """What was asked for first, as it was asked for: PennyLane joins groups that share a line, so other groups of the
+    same lines, made when more have come, would not come to zero there."""
     with engine.connect() as connection:
         rows = connection.execute(_OPEN, {"shop": shop.shop.id, "company": company_id}).all()
-    return groups_of(OpenLine(*row) for row in rows)
+    asked: dict[int, list[OpenLine]] = {}
+    new = []
+    for line in (OpenLine(*row) for row in rows):
+        if line.asked is None:
+            new.append(line)
+        else:
+            asked.setdefault(line.asked, []).append(line)
+    return [*asked.values(), *groups_of(new)]
 
 
 def letters(shop: ShopFile) -> bool:
@@ -99,12 +114,18 @@ def days_to_letter(engine: sa.Engine, shop: ShopFile) -> list[ReadyDay]:
 def letter_customers(client: PennylaneClient, engine: sa.Engine, shop: ShopFile, company_id: int) -> LetteringReport:
     """Letter every group of customers' lines that sums to zero and was read back as sent.
 
-    One request per group, asked once: what was lettered or refused is remembered.
+    One request per group, asked once: what is asked is remembered before, what was lettered or refused after.
     Raises a PennylaneError when PennyLane cannot be asked; what was lettered until then is kept.
     """
     report = LetteringReport()
     for group in _groups(engine, shop, company_id):
         ids = [line.line_id for line in group]
+        own = {"shop_id": shop.shop.id, "company_id": company_id}
+        asked = [
+            {**own, "line_id": line.line_id, "key": line.key, "group_id": min(ids), "why": ASKED} for line in group
+        ]
+        with engine.begin() as connection:
+            connection.execute(insert(PENNYLANE_LETTERED).on_conflict_do_nothing(), asked)
         why = None
         try:
             client.letter(ids)
@@ -115,13 +136,13 @@ def letter_customers(client: PennylaneClient, engine: sa.Engine, shop: ShopFile,
         else:
             report.groups += 1
             report.lines += len(ids)
-        own = {"shop_id": shop.shop.id, "company_id": company_id}
-        kept = [
-            {**own, "line_id": line.line_id, "key": line.key, "group_id": None if why else min(ids), "why": why}
-            for line in group
-        ]
+        table = PENNYLANE_LETTERED.c
         with engine.begin() as connection:
-            connection.execute(insert(PENNYLANE_LETTERED).on_conflict_do_nothing(), kept)
+            connection.execute(
+                sa.update(PENNYLANE_LETTERED)
+                .where(table.shop_id == shop.shop.id, table.company_id == company_id, table.line_id.in_(ids))
+                .values(why=why, group_id=None if why else min(ids))
+            )
     return report
 
 
