@@ -125,7 +125,7 @@ def _otherwise(
     if rate is not None:
         departments = {*own.sales_by_department, *map(str, chart.facts.departments["department_id"]), None}
         vat = now(lambda each: each.vat(rate))
-        sales = set().union(*(now(lambda each, of=of: each.sales(rate, of)) for of in departments))  # type: ignore[misc]
+        sales = _given(each.sales(rate, department)[period] for each in charts for department in departments)
         if account in vat | sales | {own.vouchers, own.deposits}:
             return None
         told = _told(vat if account.startswith("4457") else sales)
