@@ -242,7 +242,9 @@ class PublicationLedger:
         """Put the entries that correct `changed` into the ledger, ready to be sent; the three name each other.
 
         `reversal` takes back what was sent (None for `reappeared`), `replacement` is the new entry under its new key
-        (None for `vanished`). Raises LedgerError when the row has moved on meanwhile or a key is taken.
+        (None for `vanished`). What is taken back was found in PennyLane as it was sent: that counts as read back, for
+        nobody reads it later and its customers' lines are lettered too.
+        Raises LedgerError when the row has moved on meanwhile or a key is taken.
         """
         if (reversal is None) != (changed.how == "reappeared") or (replacement is None) != (changed.how == "vanished"):
             raise LedgerError(
@@ -292,6 +294,7 @@ class PublicationLedger:
             connection,
             _P.key == old.key,
             state="superseded",
+            verified_at=sa.func.coalesce(_P.verified_at, sa.func.clock_timestamp()),
             digest=None,
             corrected_by=[*(old.corrected_by or ()), *keys],
         )

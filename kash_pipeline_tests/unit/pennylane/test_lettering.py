@@ -97,6 +97,21 @@ def test_what_was_being_lettered_when_the_publisher_was_killed_is_lettered_with_
     assert here.publish().nothing_to_do
 
 
+def test_what_was_corrected_before_it_was_read_back_is_lettered_too(
+    here: World, make_pennylane: Callable[..., World]
+) -> None:
+    """Nobody reads back what no longer stands; its lines would have stayed open, and so what takes them back."""
+    killed = make_pennylane(letter=False)
+    killed.book(DAYS, make_books(DAYS, registers=["K1"], customer="7"))
+    killed.publish(customers=LEA)
+    with here.engine.begin() as connection:  # killed between PennyLane's answers and reading back
+        connection.exec_driver_sql("update kash.publication set state = 'sent', verified_at = null")
+    here.book(DAYS, make_books(DAYS, registers=["K1"], customer="7", salt="late"))
+    report = here.publish(customers=LEA)
+    assert (report.problems, len(report.corrections)) == ([], 6)
+    assert set().union(*lettered(here)) == set(own_lines(here))
+
+
 def test_what_a_person_lettered_is_left_and_told(here: World, make_pennylane: Callable[..., World]) -> None:
     unlettered = make_pennylane(letter=False)
     unlettered.book(DAYS, make_books(DAYS, registers=["K1"], customer="7"))
