@@ -152,13 +152,14 @@ def publication_sensor(
         # An account that is enabled or made by a person, or create_accounts: days that waited for it are tried.
         world = f"{last_change(warehouse, shop, 'pennylane')} {shop.pennylane}"
         reasons = []
-        looks = (
-            ledger.ready_days,
+        ready = ledger.ready_days()
+        looks: tuple[Callable[[], Sequence[ReadyDay]], ...] = (
+            lambda: ready,
             lambda: left_behind(ledger, now()),
             ledger.days_to_correct,
             ledger.days_not_read_back,
             lambda: days_to_letter(warehouse, shop),
-            lambda: tried_too_often(ledger.ready_days(), now().astimezone(shop.zone).date()),
+            lambda: tried_too_often(ready, now().astimezone(shop.zone).date()),
         )
         for look in looks:
             decision = due(

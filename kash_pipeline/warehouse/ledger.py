@@ -335,50 +335,38 @@ class PublicationLedger:
 
     def ready_days(self) -> list[ReadyDay]:
         """Days with rows that may be sent: one query on a partial index, for a sensor."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(
-                sa.text(
-                    "select business_day, count(*), max(attempts),"
-                    " md5(string_agg(key || ' ' || coalesce(digest, ''), ',' order by key))"
-                    " from kash.publication where shop_id = :shop and state = 'ready'"
-                    " group by business_day order by business_day"
-                ),
-                {"shop": self.shop_id},
-            )
-            return [ReadyDay(*row) for row in rows]
+        return self._days_with("state = 'ready'")
 
     def days_to_correct(self) -> list[ReadyDay]:
         """Days with entries that are in PennyLane otherwise than the books now say, for a sensor; see `changed`."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(
-                sa.text(
-                    "select business_day, count(*), max(attempts),"
-                    " md5(string_agg(key || ' ' || coalesce(digest, ''), ',' order by key))"
-                    " from kash.publication p where shop_id = :shop and sent_at is not null and role <> 'reversal'"
-                    " and not day_held and (state in ('sent', 'verified') and digest is distinct from sent_digest"
-                    # It was taken back, and the books have it again.
-                    " or state = 'superseded' and digest is not null and not exists (select from kash.publication live"
-                    " where live.shop_id = p.shop_id and live.base_key = p.base_key and live.role <> 'reversal'"
-                    " and live.state <> 'superseded'))"
-                    " group by business_day order by business_day"
-                ),
-                {"shop": self.shop_id},
-            )
-            # Attempts are those of what was sent: a correction starts anew.
-            return [ReadyDay(day, entries, 0, digest) for day, entries, _, digest in rows]
+        return self._days_with(
+            "sent_at is not null and role <> 'reversal'"
+            " and not day_held and (state in ('sent', 'verified') and digest is distinct from sent_digest"
+            # It was taken back, and the books have it again.
+            " or state = 'superseded' and digest is not null and not exists (select from kash.publication live"
+            " where live.shop_id = p.shop_id and live.base_key = p.base_key and live.role <> 'reversal'"
+            " and live.state <> 'superseded'))",
+            # Those are of what was sent: a correction starts anew.
+            attempts="0",
+        )
 
     def days_not_read_back(self) -> list[ReadyDay]:
         """Days with entries that were sent and not read back, for a sensor: their publisher was killed in between."""
+        return self._days_with("state = 'sent'", attempts="0", content="sent_at::text")
+
+    def _days_with(self, rows: str, *, attempts: str = "max(attempts)", content: str = "digest") -> list[ReadyDay]:
+        """Days of the rows that this SQL condition holds for; `content` is the column that tells an entry's news."""
         with self._engine.connect() as connection:
-            rows = connection.execute(
+            found = connection.execute(
                 sa.text(
-                    "select business_day, count(*), 0, md5(string_agg(key || ' ' || sent_at, ',' order by key))"
-                    " from kash.publication where shop_id = :shop and state = 'sent'"
+                    f"select business_day, count(*), {attempts},"
+                    f" md5(string_agg(key || ' ' || coalesce({content}, ''), ',' order by key))"
+                    f" from kash.publication p where shop_id = :shop and {rows}"
                     " group by business_day order by business_day"
                 ),
                 {"shop": self.shop_id},
             )
-            return [ReadyDay(*row) for row in rows]
+            return [ReadyDay(*row) for row in found]
 
     @contextmanager
     def turn(self, *, wait_seconds: float = 0) -> Iterator[Turn]:

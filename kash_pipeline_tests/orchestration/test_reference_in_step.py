@@ -26,7 +26,7 @@ from kash_pipeline.schemas.columns import conform
 from kash_pipeline.schemas.facts import PAYMENT_METHODS, REGISTERS, Facts
 from kash_pipeline.settings import Environment, ShopFile
 from kash_pipeline.warehouse.lake import Lake
-from kash_pipeline_tests.orchestration.till import SHOP, MemoryTill, make_facts, make_shop, with_method
+from kash_pipeline_tests.orchestration.till import METHODS, MemoryTill, make_facts, make_shop, with_method
 
 FIRST, LAST = date(2025, 2, 27), date(2025, 3, 2)
 MIDDLE = date(2025, 2, 28)
@@ -83,7 +83,8 @@ class Place:
             instance=self.instance, cursor=self.cursor, resources={"warehouse": self.engine}
         )
         result = sensor(context)
-        self.skipped = result.skip_message if isinstance(result, dg.SkipReason) else str(result.skip_reason)  # type: ignore[union-attr]
+        assert isinstance(result, dg.SkipReason | dg.SensorResult)
+        self.skipped = result.skip_message if isinstance(result, dg.SkipReason) else str(result.skip_reason)
         if not isinstance(result, dg.SensorResult):
             return []
         self.cursor = result.cursor
@@ -178,7 +179,7 @@ def test_a_new_method_in_mid_month_holds_its_register_day_until_the_chart_has_it
     assert "methods_mapped" in {check.check for stage in result.stages for check in stage.failed_checks}
 
     assert outlook(here.engine, here.shop, here.lake).cured == []
-    here.mend(methods={**SHOP["chart"][0]["methods"], "meal_voucher": "511700"})  # type: ignore[index]
+    here.mend(methods={**METHODS, "meal_voucher": "511700"})
     assert here.release(till) == [MIDDLE]
     assert held_reasons(here.engine, here.shop).empty
     after = here.pieces()
@@ -231,7 +232,7 @@ def test_a_change_of_reference_data_builds_once_what_was_never_sent_and_tells_wh
     assert here.sent() == sent
     assert here.pieces() == posted
 
-    here.mend(methods={**SHOP["chart"][0]["methods"], "meal_voucher": "511700"})  # type: ignore[index]
+    here.mend(methods={**METHODS, "meal_voucher": "511700"})
     assert here.asked() == [held, ready]
     for first, last in (held, ready):
         here.run(till, first, last, stages=("entries", "publish"))
@@ -242,7 +243,7 @@ def test_a_change_of_reference_data_builds_once_what_was_never_sent_and_tells_wh
 
     # A line changed in place: what is sent would be booked otherwise, and that is told before anything is built.
     assert "booked otherwise now" not in here.look(till)["payment_methods"].metadata
-    here.mend(methods={**SHOP["chart"][0]["methods"], "meal_voucher": "511800"})  # type: ignore[index]
+    here.mend(methods={**METHODS, "meal_voucher": "511800"})
     assert here.asked() == []
     assert len({key for key, _, account, *_ in here.lines() if account == "511700"}) == 1
     sent_by_voucher = "payment method tr « Ticket Restaurant »: 511700 → 511800"

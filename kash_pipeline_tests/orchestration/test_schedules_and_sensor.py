@@ -108,6 +108,19 @@ def test_the_sensor_asks_for_what_the_ledger_has_ready(engine: sa.Engine) -> Non
         assert range_tags(date(2026, 3, 1), date(2026, 3, 2)).items() <= request.tags.items()
 
 
+def _asked(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, engine: sa.Engine, outcome: str) -> str | None:
+    """The first day asked for, under a run key that no run had before; that run ends as `outcome`."""
+    result = sensor(dg.build_sensor_context(instance=instance, resources={"warehouse": engine}))
+    if isinstance(result, dg.SkipReason):
+        return None
+    assert isinstance(result, dg.SensorResult)
+    [request] = result.run_requests or []
+    tags = {**request.tags, "dagster/run_key": str(request.run_key)}
+    assert not instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": str(request.run_key)}))
+    instance.add_run(dg.DagsterRun(job_name=PUBLISH, status=dg.DagsterRunStatus[outcome], tags=tags))
+    return _first(request)
+
+
 def test_days_that_were_tried_and_wait_for_an_account_do_not_keep_others_waiting(engine: sa.Engine) -> None:
     """The sensor tries them again when something of the company changed, or after a pause when the run failed."""
     clock = [datetime.now(UTC)]
@@ -119,17 +132,7 @@ def test_days_that_were_tried_and_wait_for_an_account_do_not_keep_others_waiting
     with dg.DagsterInstance.ephemeral() as instance:
 
         def ask() -> str | None:
-            """The first day asked for."""
-            result = sensor(dg.build_sensor_context(instance=instance, resources={"warehouse": engine}))
-            if isinstance(result, dg.SkipReason):
-                return None
-            assert isinstance(result, dg.SensorResult)
-            [request] = result.run_requests or []
-            tags = {**request.tags, "dagster/run_key": str(request.run_key)}
-            status = dg.DagsterRunStatus.FAILURE if fails else dg.DagsterRunStatus.SUCCESS
-            assert not instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": str(request.run_key)}))
-            instance.add_run(dg.DagsterRun(job_name=PUBLISH, status=status, tags=tags))
-            return request.tags["dagster/asset_partition_range_start"]
+            return _asked(sensor, instance, engine, "FAILURE" if fails else "SUCCESS")
 
         fails = True
         assert [ask(), ask(), ask()] == ["2026-03-01", "2026-03-05", None]
@@ -169,15 +172,7 @@ def test_what_is_left_undone_is_asked_for_by_itself(engine: sa.Engine) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
 
         def ask() -> str | None:
-            result = sensor(dg.build_sensor_context(instance=instance, resources={"warehouse": engine}))
-            if isinstance(result, dg.SkipReason):
-                return None
-            assert isinstance(result, dg.SensorResult)
-            [request] = result.run_requests or []
-            assert not instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": str(request.run_key)}))
-            tags = {**request.tags, "dagster/run_key": str(request.run_key)}
-            instance.add_run(dg.DagsterRun(job_name=PUBLISH, status=dg.DagsterRunStatus.SUCCESS, tags=tags))
-            return _first(request)
+            return _asked(sensor, instance, engine, "SUCCESS")
 
         for day, state, rest in left:
             with engine.begin() as connection:

@@ -21,6 +21,7 @@ from kash_pipeline.settings import ShopFile, shop_from
 
 RATES = (550, 1000, 2000)
 
+METHODS = {"cash": "530000", "card": "511500"}
 SHOP = {
     "shop": {"id": "bakery", "name": "Boulangerie", "siren": "123456782", "timezone": "Europe/Paris"},
     "source": {"kind": "files", "path": "facts"},
@@ -29,7 +30,7 @@ SHOP = {
             "from": "2025-01-01",
             "sales": {"5.5": "701055", "10": "701100", "20": "707200"},
             "vat": {"5.5": "445711055", "10": "445711100", "20": "445711200"},
-            "methods": {"cash": "530000", "card": "511500"},
+            "methods": METHODS,
             "cash_movements": {"withdrawal": "580300"},
         }
     ],
